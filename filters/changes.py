@@ -1,0 +1,53 @@
+"""What changes from frame to frame, measured once for every signal that asks: VMAF motion and stillness.
+
+Luma is smoothed with libvmaf's separable 5-tap Gaussian, and the mean absolute difference of adjacent smoothed frames
+is the VMAF motion of that frame.
+
+Source: Netflix/vmaf `float_motion.c`; FFmpeg `vf_vmafmotion.c`, which computes the same in fixed point.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from manifests.types import EVERY_FRAME, Frames, Sampling
+
+LUMA = Sampling(EVERY_FRAME, 180)
+"""Every frame's luma at the analysis size, shared by all that measure change."""
+
+_GAUSSIAN = np.array([0.054488685, 0.244201342, 0.402619947, 0.244201342, 0.054488685], np.float32)
+_BLOCKS = 9
+"""Blocks along the short side, for finding motion that is confined to a small part of the picture."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Changes:
+    """For each frame after the first: `mean` absolute difference to the frame before, in 8-bit grey levels, and the
+    same for the block that changed most (`peak`)."""
+
+    mean: npt.NDArray[np.float32]
+    peak: npt.NDArray[np.float32]
+
+
+def changes(frames: Frames) -> Changes:
+    """Differences of adjacent frames; N frames give N-1 values."""
+    count = max(0, len(frames) - 1)
+    mean, peak = np.zeros(count, np.float32), np.zeros(count, np.float32)
+    before = None
+    for k, image in enumerate(frames.images):
+        smooth = cv2.sepFilter2D(image, cv2.CV_32F, _GAUSSIAN, _GAUSSIAN, borderType=cv2.BORDER_REFLECT_101)
+        if before is not None:
+            difference = cv2.absdiff(smooth, before)
+            blocks = cv2.resize(difference, _block_grid(*image.shape[:2]), interpolation=cv2.INTER_AREA)
+            mean[k - 1], peak[k - 1] = difference.mean(), blocks.max()
+        before = smooth
+    return Changes(mean, peak)
+
+
+def _block_grid(height: int, width: int) -> tuple[int, int]:
+    side = max(1.0, min(height, width) / _BLOCKS)
+    return max(1, round(width / side)), max(1, round(height / side))

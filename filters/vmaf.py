@@ -1,0 +1,33 @@
+"""VMAF motion: how much the smoothed luma changes from frame to frame.
+
+Unit: 8-bit grey levels per frame, mean over the clip's frames with 0 for the first, as FFmpeg's `vmafmotion` prints
+it. Depends on frame rate and on the analysis size (short side 180). Higher is more motion. Movie Gen keeps clips over
+2.0 at an unstated size and rate.
+
+Source: Netflix/vmaf, FFmpeg `vf_vmafmotion.c`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import pyarrow as pa
+
+from filters.changes import LUMA, changes
+from manifests.schema import column
+from manifests.types import Clip, Frames
+
+
+@dataclass(frozen=True, slots=True)
+class VmafMotion:
+    """Mean VMAF motion of every frame at the analysis size."""
+
+    wants = LUMA
+    schema: ClassVar[pa.Schema] = pa.schema(
+        [column("motion_vmaf", pa.float64(), "mean VMAF motion", unit="grey level/frame", range=">= 0")]
+    )
+
+    def __call__(self, clips: Sequence[Clip], frames: Sequence[Frames]) -> dict[str, list[Any]]:
+        return {"motion_vmaf": [float(f.share(changes).mean.sum() / len(f)) if len(f) > 1 else None for f in frames]}

@@ -1,0 +1,76 @@
+"""Frame packs: a few small JPEGs of every clip, in one Parquet part per scan part.
+
+OCR, embedders, captioners and the report read these instead of opening the video again; a captioner forwards the very
+bytes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import cv2
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from manifests.schema import column
+from manifests.store import Store
+from manifests.types import Frames, Image, Sampling
+
+SCHEMA = pa.schema(
+    [
+        column("clip_id", pa.string(), "key"),
+        column("times_us", pa.list_(pa.int64()), "presentation times of the frames", unit="microsecond"),
+        column("indices", pa.list_(pa.int64()), "frame numbers of the frames"),
+        column("jpegs", pa.list_(pa.binary()), "the frames, as JPEG files"),
+        column("width", pa.int32(), "of the film after rotation", unit="pixel"),
+        column("height", pa.int32(), "of the film after rotation", unit="pixel"),
+        column("fps", pa.float64(), "of the film"),
+    ]
+)
+ROWS_PER_GROUP = 16
+"""Small row groups: one clip's frames can be fetched without reading its neighbours'."""
+
+DEFAULT = Sampling(fps=4.0, short=360, cap=8, color=True)
+
+
+def encode(frames: Frames, quality: int = 88) -> list[bytes]:
+    """The frames as JPEG files."""
+    return [cv2.imencode(".jpg", image, (cv2.IMWRITE_JPEG_QUALITY, quality))[1].tobytes() for image in frames.images]
+
+
+def decode_image(jpeg: bytes) -> Image:
+    """BGR (H, W, 3)."""
+    image = cv2.imdecode(np.frombuffer(jpeg, np.uint8), cv2.IMREAD_COLOR)
+    if image is None:
+        raise ValueError("a frame pack holds bytes that are no JPEG; remove the stage's folder and run again.")
+    return np.asarray(image, np.uint8)
+
+
+def table(clip_ids: Sequence[str], packed: Sequence[tuple[Frames, list[bytes]]]) -> pa.Table:
+    rows = {
+        "clip_id": list(clip_ids),
+        "times_us": [list(f.times) for f, _ in packed],
+        "indices": [list(f.indices) for f, _ in packed],
+        "jpegs": [jpegs for _, jpegs in packed],
+        "width": [f.size[0] for f, _ in packed],
+        "height": [f.size[1] for f, _ in packed],
+        "fps": [f.fps for f, _ in packed],
+    }
+    return pa.table(rows, schema=SCHEMA)
+
+
+def frames(row: Mapping[str, object], cap: int = 0) -> Frames:
+    """One row of a pack as frames; `cap` keeps at most so many, evenly spread."""
+    jpegs, times, indices = list(row["jpegs"]), list(row["times_us"]), list(row["indices"])  # type: ignore[call-overload]
+    if cap and len(jpegs) > cap:
+        chosen = [int((i + 0.5) * len(jpegs) / cap) for i in range(cap)]
+        jpegs, times, indices = ([values[k] for k in chosen] for values in (jpegs, times, indices))
+    size = (int(row["width"]), int(row["height"]))  # type: ignore[call-overload]
+    return Frames([decode_image(j) for j in jpegs], times, indices, size, float(row["fps"]))  # type: ignore[arg-type]
+
+
+def load(store: Store, pack: str, clip_ids: Sequence[str] | None = None) -> pa.Table:
+    """Rows of one pack part, of the named clips only if given."""
+    where = None if clip_ids is None else pc.field("clip_id").isin(list(clip_ids))
+    return store.read_table(pack, where=where)

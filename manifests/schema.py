@@ -1,0 +1,154 @@
+"""Columns of the manifest. Each field carries its unit, range, direction and meaning as Arrow field metadata.
+
+Signals bring their own columns (`Signal.schema`); what no signal owns is listed here. Null means not measured; a
+column that ends in `_error` says why.
+"""
+
+from __future__ import annotations
+
+import pyarrow as pa
+
+FORMAT = 1
+"""Version of the layout of an output folder; a folder of another version is refused, not guessed at."""
+
+STRINGS = pa.list_(pa.string())
+
+
+def column(
+    name: str, kind: pa.DataType, doc: str, *, unit: str = "", range: str = "", better: str = ""
+) -> pa.Field:
+    """A field whose metadata says what the number means. `better` is higher, lower or empty (neither)."""
+    said = {"doc": doc, "unit": unit, "range": range, "better": better}
+    return pa.field(name, kind, metadata={k: v for k, v in said.items() if v})
+
+
+IDENTITY = pa.schema(
+    [
+        column("clip_id", pa.string(), "video id and span; the key of every column family"),
+        column("video_id", pa.string(), "hash of the video's content"),
+        column("uri", pa.string(), "where the video was read"),
+        column("start_us", pa.int64(), "presentation time of the first frame", unit="microsecond"),
+        column("end_us", pa.int64(), "presentation time after the last frame (half open)", unit="microsecond"),
+        column("start_frame", pa.int64(), "number of the first frame in presentation order", unit="frame"),
+        column("end_frame", pa.int64(), "number after the last frame (half open)", unit="frame"),
+        column("fps", pa.float64(), "nominal frame rate of the video", unit="frame/second"),
+        column("duration_s", pa.float64(), "end_us - start_us", unit="second"),
+        column("width", pa.int32(), "coded width after rotation", unit="pixel"),
+        column("height", pa.int32(), "coded height after rotation", unit="pixel"),
+        column("short_side", pa.int32(), "the smaller of width and height", unit="pixel"),
+        column("sample_aspect_ratio", pa.float64(), "width of one pixel over its height, after rotation", unit="ratio"),
+        column("has_audio", pa.bool_(), "the file has an audio stream"),
+        column("film_offset_s", pa.float64(), "from the film's first frame to the clip's", unit="second", range=">= 0"),
+        column("corrupt_frames", pa.int32(), "frames that the decoder flagged as damaged", unit="frame", better="lower"),
+        column("pack", pa.string(), "frame pack of this clip, a Parquet part below the output folder"),
+    ]
+)
+
+SHOTS = pa.schema(
+    [
+        column("uri", pa.string(), "where the video was read"),
+        column("video_id", pa.string(), "hash of the video's content"),
+        column("kind", pa.string(), "cut, fade, dissolve, wipe, or gradual where that cannot be told"),
+        column("start_frame", pa.int64(), "cut: first frame of the new shot; else first frame that is not clean"),
+        column("end_frame", pa.int64(), "cut: the same frame; else last frame that is not clean"),
+        column("start_us", pa.int64(), "presentation time of start_frame", unit="microsecond"),
+        column("end_us", pa.int64(), "presentation time of end_frame", unit="microsecond"),
+        column("score", pa.float64(), "strength of the evidence in the detector's own unit"),
+    ]
+)
+
+VIDEOS = pa.schema(
+    [
+        column("uri", pa.string(), "where the video was read"),
+        column("video_id", pa.string(), "hash of the video's content; null if it could not be read at all"),
+        column("status", pa.string(), "ok, quarantined, or duplicate (of an earlier input, byte for byte)"),
+        column("error", pa.string(), "why it was quarantined, or the uri it duplicates"),
+        column("bytes", pa.int64(), "size of the file", unit="byte"),
+        column("container", pa.string(), "demuxer that read it"),
+        column("codec", pa.string(), "video codec"),
+        column("pixel_format", pa.string(), "as coded"),
+        column("width", pa.int32(), "coded width after rotation", unit="pixel"),
+        column("height", pa.int32(), "coded height after rotation", unit="pixel"),
+        column("rotation", pa.int32(), "degrees counter-clockwise that the display matrix asks for", unit="degree"),
+        column("fps", pa.float64(), "nominal frame rate", unit="frame/second"),
+        column("duration_s", pa.float64(), "from the first frame to the end of the last", unit="second"),
+        column("frames", pa.int64(), "frames decoded", unit="frame"),
+        column("decode_errors", pa.int64(), "packets after the first good frame that did not decode", unit="packet"),
+        column("corrupt_frames", pa.int64(), "frames that the decoder flagged as damaged", unit="frame"),
+        column("has_audio", pa.bool_(), "the file has an audio stream"),
+        column("clips", pa.int64(), "rows of this video in clips.parquet"),
+    ]
+)
+
+DECISION = pa.schema(
+    [
+        column("copy_of", pa.string(), "clip_id of the kept copy; null for originals"),
+        column("copy_similarity", pa.float64(), "agreement with the kept copy", range="0..1"),
+        column("copy_group", pa.string(), "shared by all copies of one another; null where there is none"),
+        column("concept", pa.int32(), "number of the concept cluster"),
+        column("concept_size", pa.int64(), "kept clips in that cluster", unit="clip"),
+        column("sample_probability", pa.float64(), "chance of being sampled", range="0..1"),
+        column("sampled", pa.bool_(), "drawn for training; implies kept"),
+        column("failed_rules", STRINGS, "every rule this clip failed, `copy` included"),
+        column("kept", pa.bool_(), "no rule failed, not a copy"),
+        column("subsets", STRINGS, "training subsets this clip belongs to"),
+        column("bucket", pa.string(), "aspect and duration bucket for training"),
+    ]
+)
+
+CAPTIONS = pa.schema(
+    [
+        column("caption", pa.string(), "final training text, camera prefix and FPS token included"),
+        column("caption_raw", pa.string(), "what the captioner said"),
+        column("caption_short", pa.string(), "one short sentence"),
+        column("caption_model", pa.string(), "who wrote it"),
+        column("caption_prompt", pa.string(), "fingerprint of what it was asked"),
+        column("caption_category", pa.string(), "category of the content"),
+        column("caption_error", pa.string(), "why there is no caption"),
+    ]
+)
+
+HALLUCINATION = pa.schema(
+    [
+        column("dsg_objects", STRINGS, "objects that the caption names"),
+        column("dsg_hallucinated", STRINGS, "of these, the ones seen in no frame"),
+        column("dsg_video_i", pa.float64(), "hallucinated objects over all objects", range="0..1", better="lower"),
+        column("dsg_video_s", pa.float64(), "sentences with such an object over all", range="0..1", better="lower"),
+        column("dsg_model", pa.string(), "who verified"),
+        column("dsg_error", pa.string(), "why it was not verified"),
+    ]
+)
+
+TAG_NAMES = (
+    "editing",
+    "no_motion_connectivity",
+    "low_quality",
+    "lecture",
+    "text_dominated",
+    "noisy_screenshot",
+)
+TAGS = pa.schema(
+    [
+        *(column(f"tag_{name}", pa.float64(), f"negative tag {name}", range="0..1", better="lower") for name in TAG_NAMES),
+        column("tags", STRINGS, "names of the tags over their threshold"),
+        column("tags_error", pa.string(), "why the tags were not measured"),
+    ]
+)
+
+
+def merge(*schemas: pa.Schema) -> pa.Schema:
+    """All fields in order; a name that two schemas give must mean the same."""
+    fields: dict[str, pa.Field] = {}
+    for schema in schemas:
+        for field in schema:
+            assert fields.get(field.name, field).equals(field, check_metadata=True), f"two meanings of {field.name}"
+            fields[field.name] = field
+    return pa.schema(list(fields.values()))
+
+
+def conform(table: pa.Table, schema: pa.Schema) -> pa.Table:
+    """`table` with exactly these columns in this order; columns it lacks are null."""
+    columns = [
+        table[f.name].cast(f.type) if f.name in table.column_names else pa.nulls(table.num_rows, f.type) for f in schema
+    ]
+    return pa.Table.from_arrays(columns, schema=schema)

@@ -15,10 +15,18 @@ STRINGS = pa.list_(pa.string())
 
 
 def column(
-    name: str, kind: pa.DataType, doc: str, *, unit: str = "", range: str = "", better: str = ""
+    name: str,
+    kind: pa.DataType,
+    doc: str,
+    *,
+    unit: str = "",
+    range: str = "",
+    better: str = "",
+    internal: bool = False,
 ) -> pa.Field:
-    """A field whose metadata says what the number means. `better` is higher, lower or empty (neither)."""
-    said = {"doc": doc, "unit": unit, "range": range, "better": better}
+    """A field whose metadata says what the number means. `better` is higher, lower or empty (neither); an internal
+    column stays in the stages' parts and is left out of clips.parquet."""
+    said = {"doc": doc, "unit": unit, "range": range, "better": better, "internal": "yes" if internal else ""}
     return pa.field(name, kind, metadata={k: v for k, v in said.items() if v})
 
 
@@ -40,6 +48,7 @@ IDENTITY = pa.schema(
         column("has_audio", pa.bool_(), "the file has an audio stream"),
         column("film_offset_s", pa.float64(), "from the film's first frame to the clip's", unit="second", range=">= 0"),
         column("corrupt_frames", pa.int32(), "frames that the decoder flagged as damaged", unit="frame", better="lower"),
+        column("shot", pa.int32(), "number of the shot within the film; pieces of one long shot share it"),
         column("pack", pa.string(), "frame pack of this clip, a Parquet part below the output folder"),
     ]
 )
@@ -134,6 +143,10 @@ TAGS = pa.schema(
         column("tags_error", pa.string(), "why the tags were not measured"),
     ]
 )
+
+
+def is_internal(field: pa.Field) -> bool:
+    return bool((field.metadata or {}).get(b"internal"))
 
 
 def merge(*schemas: pa.Schema) -> pa.Schema:

@@ -6,13 +6,15 @@ parts that share a key; they are joined by id, never by position.
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 import os
 import posixpath
 import shutil
+import tempfile
 import uuid
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -83,6 +85,23 @@ class Store:
         sink = io.BytesIO()
         pq.write_table(table, sink, row_group_size=rows_per_group, compression="zstd")
         self.write_bytes(name, sink.getbuffer())
+
+    @contextlib.contextmanager
+    def writer(self, name: str, schema: pa.Schema) -> Iterator[pq.ParquetWriter]:
+        """For a part too large for memory: row groups are appended, and the part appears when the block ends well."""
+        with tempfile.TemporaryDirectory() if not self.local else contextlib.nullcontext() as elsewhere:
+            folder = Path(elsewhere) if elsewhere else Path(self.full(name)).parent
+            folder.mkdir(parents=True, exist_ok=True)
+            temporary = folder / f".{uuid.uuid4().hex}.tmp"
+            try:
+                with pq.ParquetWriter(temporary, schema, compression="zstd") as writer:
+                    yield writer
+                if self.local:
+                    temporary.replace(self.full(name))
+                else:
+                    self.fs.put_file(str(temporary), self.full(name))
+            finally:
+                temporary.unlink(missing_ok=True)
 
     def read_table(
         self, name: str, columns: Sequence[str] | None = None, where: pc.Expression | None = None

@@ -1,0 +1,59 @@
+"""A Dask client: a local cluster of single-threaded worker processes, a running scheduler, or the caller's own."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+from collections.abc import Iterator
+
+import dask
+import psutil
+from distributed import Client, LocalCluster
+
+_ONE_THREAD = {
+    "OMP_NUM_THREADS": "1",
+    "OPENBLAS_NUM_THREADS": "1",
+    "MKL_NUM_THREADS": "1",
+    "MALLOC_TRIM_THRESHOLD_": "65536",
+}
+
+
+@contextlib.contextmanager
+def connect(workers: int | None = None, scheduler: str | None = None, client: Client | None = None) -> Iterator[Client]:
+    """Yields a client and closes what it opened itself. Raises ValueError when the scheduler does not answer."""
+    if client is not None:
+        yield client
+        return
+    if scheduler:
+        try:
+            remote = Client(scheduler, timeout="20s")
+        except (OSError, TimeoutError) as error:
+            raise ValueError(f"no Dask scheduler answers at {scheduler} ({error}); start one with `dask scheduler`.") from None
+        with remote:
+            yield remote
+        return
+    logging.getLogger("distributed").setLevel(logging.CRITICAL)  # a killed worker is our business, not the user's screen's
+    count = workers or os.cpu_count() or 1
+    with dask.config.set(
+        {
+            "distributed.nanny.environ": _ONE_THREAD,
+            "distributed.worker.multiprocessing-method": "forkserver",
+            "distributed.scheduler.allowed-failures": 3,
+        }
+    ):
+        cluster = LocalCluster(
+            n_workers=count,
+            threads_per_worker=1,
+            processes=True,
+            dashboard_address=None,
+            memory_limit=int(psutil.virtual_memory().total * 0.9 / count),
+            silence_logs=logging.CRITICAL,
+        )
+        with cluster, Client(cluster) as local:
+            yield local
+
+
+def slots(client: Client) -> int:
+    """Tasks that the cluster can run at once."""
+    return max(1, sum(client.nthreads().values()))

@@ -1,0 +1,177 @@
+"""A recipe: the frozen, complete description of a run."""
+
+from __future__ import annotations
+
+import ast
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import pyarrow as pa
+
+from captioners.from_signals import FromSignals
+from dedup.concepts import Concepts
+from dedup.copies import Copies
+from dedup.descriptor import Descriptor
+from dedup.fingerprint import Fingerprint
+from dedup.resample import Resample
+from filters.cuts import Cuts
+from filters.rules import Rule
+from manifests import packs
+from manifests.ids import fingerprint
+from manifests.media.container import Limits
+from manifests.media.scan import Pieces
+from manifests.schema import merge
+from manifests.types import Sampling, Signal
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """How videos are grouped into parts, the unit of work and of resuming: a part is closed when it holds so many videos
+    or so many megabytes."""
+
+    videos: int = 32
+    megabytes: float = 16.0
+
+
+@dataclass(frozen=True, slots=True)
+class Subset:
+    """A training subset: kept clips that also pass these rules."""
+
+    name: str
+    rules: tuple[Rule, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """Everything that decides what a manifest contains.
+
+    signals:  measured during the walk over the video
+    costly:   measured afterwards from frame packs, only for clips that the rules on `signals` let through
+    rules:    what a clip must pass to be kept, in the order in which the report counts them
+    """
+
+    name: str
+    signals: tuple[Signal, ...]
+    costly: tuple[Signal, ...] = ()
+    rules: tuple[Rule, ...] = ()
+    subsets: tuple[Subset, ...] = ()
+    cuts: Cuts = field(default_factory=Cuts)
+    pieces: Pieces = field(default_factory=Pieces)
+    limits: Limits = field(default_factory=Limits)
+    pack: Sampling = packs.DEFAULT
+    fingerprint: Fingerprint = field(default_factory=Fingerprint)
+    descriptor: Descriptor = field(default_factory=Descriptor)
+    copies: Copies = field(default_factory=Copies)
+    concepts: Concepts = field(default_factory=Concepts)
+    resample: Resample = field(default_factory=Resample)
+    captioner: FromSignals = field(default_factory=FromSignals)
+    parts: Parts = field(default_factory=Parts)
+
+    @property
+    def walk(self) -> tuple[Signal, ...]:
+        """Every signal of the walk, those of deduplication included."""
+        return (*self.signals, self.fingerprint, self.descriptor)
+
+    @property
+    def walk_schema(self) -> pa.Schema:
+        return merge(*(signal.schema for signal in self.walk))
+
+    @property
+    def costly_schema(self) -> pa.Schema:
+        return merge(*(signal.schema for signal in self.costly))
+
+    @property
+    def gate(self) -> tuple[Rule, ...]:
+        """Rules that can be judged before the costly signals are measured."""
+        late = set(self.costly_schema.names)
+        return tuple(r for r in self.rules if not (columns_of(r) & late))
+
+    @property
+    def scan_stage(self) -> str:
+        """Name of the folder of the scan's parts; changes with every setting that changes what a scan yields."""
+        return f"scan-{fingerprint(self.cuts, self.pieces, self.limits, self.walk, self.pack)}"
+
+    @property
+    def measure_stage(self) -> str:
+        return f"measure-{fingerprint(self.scan_stage, self.costly)}"
+
+
+def columns_of(rule: Rule) -> set[str]:
+    """Columns that a rule reads; for a free expression, those whose name occurs in its text."""
+    if rule.where is None:
+        return {rule.column}
+    text = str(rule.where)
+    return {word for word in text.replace("(", " ").replace(")", " ").replace(",", " ").split() if word.isidentifier()}
+
+
+SCAN_SETTINGS = ("signals", "costly", "cuts", "pieces", "limits", "pack", "fingerprint", "descriptor")
+"""Fields that decide what is measured; changing one needs the videos again."""
+
+
+def with_settings(recipe: Recipe, settings: Sequence[str]) -> Recipe:
+    """`recipe` with `key=value` settings applied, e.g. "copies.mirror=true", "rules.text_area.high=0.02", "rules.still=off".
+
+    A dot goes into a field, or into the rule or subset of that name. Raises ValueError with one sentence.
+    """
+    for setting in settings:
+        key, equals, text = setting.partition("=")
+        if not equals:
+            raise ValueError(f"--set {setting}: write key=value, e.g. copies.mirror=true.")
+        recipe = _replace(recipe, key.strip().split("."), text.strip(), key.strip())
+    return recipe
+
+
+def _replace(value: Any, path: list[str], text: str, key: str) -> Any:
+    head, rest = path[0], path[1:]
+    if isinstance(value, tuple):
+        names = [_name(item) for item in value]
+        if head not in names:
+            raise ValueError(f"--set {key}: there is no {head!r}; choose from {', '.join(names)}.")
+        at = names.index(head)
+        if not rest and text == "off":
+            return value[:at] + value[at + 1 :]
+        if not rest:
+            raise ValueError(f"--set {key}: say which number of it, e.g. {key}.high={text}, or {key}=off.")
+        return (*value[:at], _replace(value[at], rest, text, key), *value[at + 1 :])
+    fields = [f.name for f in dataclasses.fields(value)] if dataclasses.is_dataclass(value) else []
+    if head not in fields or head == "version":
+        choices = f"choose from {', '.join(f for f in fields if f != 'version')}" if fields else "it has no settings"
+        raise ValueError(f"--set {key}: there is no {head!r}; {choices}.")
+    old = getattr(value, head)
+    try:
+        return dataclasses.replace(value, **{head: _replace(old, rest, text, key) if rest else _parse(old, text, key)})
+    except TypeError as error:
+        raise ValueError(f"--set {key}: {error}.") from None
+
+
+def _name(item: Any) -> str:
+    return getattr(item, "name", None) or type(item).__name__
+
+
+def _parse(old: Any, text: str, key: str) -> Any:
+    """`text` as a value of the kind that `old` is."""
+    if dataclasses.is_dataclass(old) or isinstance(old, tuple):
+        raise ValueError(f"--set {key}: that is a group of settings; name one of them with a dot.")
+    if isinstance(old, bool):
+        if text.lower() in ("true", "yes", "on", "1"):
+            return True
+        if text.lower() in ("false", "no", "off", "0"):
+            return False
+        raise ValueError(f"--set {key}={text}: give true or false.")
+    if isinstance(old, str):
+        return text
+    if text.lower() == "none":
+        return None
+    try:
+        value = float(text) if text.lower() in ("inf", "-inf") else ast.literal_eval(text)
+    except (ValueError, SyntaxError):
+        raise ValueError(f"--set {key}={text}: that is not a number.") from None
+    if not isinstance(value, (int, float)) or isinstance(value, bool):
+        raise ValueError(f"--set {key}={text}: that is not a number.")
+    if isinstance(old, int):
+        if value != int(value):
+            raise ValueError(f"--set {key}={text}: give a whole number.")
+        return int(value)
+    return float(value)

@@ -1,0 +1,222 @@
+"""One run from start to end: list, identify, scan, measure, decide, write, report."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.metadata
+import os
+import time
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pyarrow as pa
+from distributed import Client
+
+from curation import assemble, costly
+from curation.cluster import connect
+from curation.drive import Driver, Work
+from curation.identify import changed_key, distinct, group
+from curation.job import Job, Part, Receipt, Stopwatch, Video, receipts
+from curation.progress import Board
+from curation.recipe import Recipe
+from curation.sources import list_videos
+from manifests.schema import FORMAT
+from manifests.store import Store
+
+try:
+    import fcntl
+except ImportError:  # not on Windows; two runs on one folder are then the user's to avoid
+    fcntl = None  # type: ignore[assignment]
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What a run came to."""
+
+    out: str
+    clips: pa.Table
+    videos: pa.Table
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def counts(self) -> dict[str, int]:
+        status = Counter(self.videos["status"].to_pylist())
+        kept, sampled = (sum(self.clips[c].to_pylist()) for c in ("kept", "sampled"))
+        return {
+            "videos": self.videos.num_rows,
+            "quarantined": status["quarantined"],
+            "duplicates": status["duplicate"],
+            "clips": self.clips.num_rows,
+            "kept": kept,
+            "sampled": sampled,
+        }
+
+
+def curate(
+    sources: Sequence[str],
+    out: str | os.PathLike[str],
+    recipe: Recipe,
+    client: Client | None = None,
+    **options: Any,
+) -> pd.DataFrame:
+    """Runs the whole curation and returns the manifest as a pandas DataFrame; `options` are those of `run`.
+
+    client: a dask.distributed client to use; without one a local cluster is started and closed again.
+    Raises ValueError for wrong use, with one sentence.
+    """
+    return run(sources, out, recipe, client=client, **options).clips.to_pandas()
+
+
+def run(
+    sources: Sequence[str],
+    out: str | os.PathLike[str],
+    recipe: Recipe,
+    *,
+    client: Client | None = None,
+    workers: int | None = None,
+    scheduler: str | None = None,
+    measure_all: bool = False,
+    origin: dict[str, Any] | None = None,
+    board: Board | None = None,
+) -> Result:
+    """Curates `sources` into `out`; what an earlier run into `out` has done is not done again.
+
+    measure_all: measure costly signals also for clips that the cheap rules rejected.
+    origin:      where the recipe came from ({"recipe": name, "set": [...]}), kept in run.json for later commands.
+    """
+    board, watch, seconds = board or Board(), Stopwatch(), {}
+    uris = list_videos(sources)
+    store = prepare(out)
+    job = Job(os.fspath(out) if "://" in os.fspath(out) else os.path.abspath(out), recipe, measure_all)  # noqa: PTH100
+    with _alone(store), board.shown(), connect(workers, scheduler, client) as dask:
+        seconds["start"] = watch.seconds
+        for folder in ("", *(f"stages/{s}/{f}" for s in (recipe.scan_stage, recipe.measure_stage) for f in ("clips", "packs", "shots", "videos"))):
+            store.clean(folder)
+
+        def on_receipt(receipt: Receipt) -> None:
+            name = "scan" if receipt.stage == recipe.scan_stage else "measure"
+            board.advance(name, clips=receipt.rows)
+
+        driver = Driver(dask, job, on_receipt)
+        videos = identify_all(driver, store, uris, board)
+        seconds["identify"] = round(watch.seconds - sum(seconds.values()), 3)
+        fresh, repeats = distinct(videos)
+        parts, work = plan(job, store, fresh)
+        board.stage("scan", len(parts), "parts", done=len(parts) - sum(w.scan for w in work))
+        board.stage("measure", len(parts), "parts", done=len(parts) - sum(w.measure for w in work))
+        driver.run(work)
+        seconds["scan and measure"] = round(watch.seconds - sum(seconds.values()), 3)
+    result = finish(job, store, parts, videos, repeats, seconds)
+    seconds["decide and write"] = round(watch.seconds - sum(seconds.values()), 3)
+    write_run(store, job, result, {**(origin or {"recipe": recipe.name, "set": []}), "sources": list(sources)})
+    return result
+
+
+def prepare(out: str | os.PathLike[str]) -> Store:
+    """The output folder, made if need be. Raises ValueError when it cannot be written or is of another format."""
+    store = Store(out)
+    if store.local and Path(store.path).exists() and not Path(store.path).is_dir():
+        raise ValueError(f"--out {out}: that is a file; name a folder.")
+    check_format(store)
+    try:
+        store.write_bytes(".writable", b"")
+        store.fs.rm_file(store.full(".writable"))
+    except OSError as error:
+        raise ValueError(f"--out {out}: cannot be written ({error.strerror or error}); choose another folder.") from None
+    return store
+
+
+def check_format(store: Store) -> None:
+    if not store.exists("run.json"):
+        return
+    try:
+        made = store.read_json("run.json")
+        version = made.get("format")
+    except (ValueError, AttributeError):
+        version = "unreadable"
+    if version != FORMAT:
+        raise ValueError(
+            f"{store.root}: was made by an incompatible version (format {version}, this is {FORMAT}); use another --out."
+        )
+
+
+@contextlib.contextmanager
+def _alone(store: Store) -> Iterator[None]:
+    """Two runs in one folder would undo each other's tables; the lock goes with the process, however it ends."""
+    if fcntl is None or not store.local:
+        yield
+        return
+    with Path(store.full(".lock")).open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise ValueError(f"{store.root}: another run is at work in this folder; wait for it or use another --out.") from None
+        yield
+
+
+def identify_all(driver: Driver, store: Store, uris: Sequence[str], board: Board) -> list[Video]:
+    """Every input with its id, in the order of `uris`. Ids of files that have not changed are remembered."""
+    name = "stages/identify/ids.json"
+    known = {tuple(k): Video(*v) for k, v in store.read_json(name)} if store.exists(name) else {}
+    keys = {uri: changed_key(uri) for uri in uris}
+    found = {uri: known[key] for uri, key in keys.items() if key in known}
+    left = [uri for uri in uris if uri not in found]
+    board.stage("identify", len(uris), "videos", done=len(found))
+    for videos in driver.identify(left):
+        found |= {v.uri: v for v in videos}
+        board.advance("identify", len(videos))
+    remembered = [
+        (keys[uri], (v.uri, v.bytes, v.id, v.error)) for uri, v in sorted(found.items()) if keys[uri] and v.id is not None
+    ]
+    store.write_json(name, remembered)
+    return [found[uri] for uri in uris]
+
+
+def plan(job: Job, store: Store, videos: Sequence[Video]) -> tuple[list[Part], list[Work]]:
+    """All parts of a run, and for each that is not whole what is left to do."""
+    scanned = receipts(store, job.recipe.scan_stage)
+    parts = group(videos, job.recipe.parts, {name: r.videos for name, r in scanned.items()})
+    work = []
+    for part in parts:
+        scan = part.name not in scanned
+        measure = bool(job.recipe.costly) and (scan or not costly.complete(job, store, part.name))
+        if scan or measure:
+            work.append(Work(part, scan, measure))
+    return parts, work
+
+
+def finish(
+    job: Job, store: Store, parts: Sequence[Part], videos: Sequence[Video], repeats: dict[str, str], seconds: dict[str, float]
+) -> Result:
+    """Writes the tables that users read."""
+    inputs = assemble.write_inputs(job, store, parts, videos, repeats)
+    return Result(store.root, assemble.write_clips(job, store, parts), inputs, seconds)
+
+
+def write_run(store: Store, job: Job, result: Result, origin: dict[str, Any]) -> None:
+    """run.json: what made this folder."""
+    packages = ("vidcurate", "av", "scenedetect-headless", "opencv-python-headless", "faiss-cpu", "pyarrow", "rapidocr")
+    store.write_json(
+        "run.json",
+        {
+            "format": FORMAT,
+            **origin,
+            "measure_all": job.measure_all,
+            "stages": {"scan": job.recipe.scan_stage, "measure": job.recipe.measure_stage},
+            "counts": result.counts,
+            "seconds": result.seconds,
+            "finished": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+            "versions": {name: _version(name) for name in packages},
+        },
+    )
+
+
+def _version(package: str) -> str | None:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return None

@@ -1,0 +1,241 @@
+"""The first stage: videos in, clips with their signals, frame packs, boundaries and one row per video out.
+
+Every video is opened and decoded once. A video that cannot be used is quarantined with its reason; the others go on.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import logging
+import math
+import resource
+import tempfile
+from collections.abc import Mapping
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from curation.job import Job, Part, Receipt, Stopwatch, Video, pin_threads, unpack
+from manifests import packs
+from manifests.ids import clip_id
+from manifests.media.container import Film, base_name, open_film
+from manifests.media.scan import Scan, Span, TimedBoundary
+from manifests.schema import IDENTITY, SHOTS, VIDEOS, column, merge
+from manifests.types import Clip, Frames, MediaError, Sampling, Signal
+
+log = logging.getLogger("vidcurate")
+
+MEASURE_ERROR = column("measure_error", pa.string(), "why a signal of this clip is null")
+
+Row = dict[str, Any]
+
+
+def scan_part(packed: bytes, part: Part) -> Receipt:
+    """Scans all videos of a part and writes its tables; the receipt comes last and makes the part whole."""
+    pin_threads()
+    job, store = unpack(packed)
+    recipe, stage, watch = job.recipe, job.recipe.scan_stage, Stopwatch()
+    tables = Tables([], [], [])
+    fatal = dict(part.fatal)
+    name = f"stages/{stage}/packs/{part.name}.parquet"
+    with store.writer(name, packs.SCHEMA) as writer:
+        collector = PackWriter(writer)
+        for video in part.videos:
+            before = len(tables.clips), len(tables.shots), collector.mark()
+            if video.uri in fatal:
+                tables.videos.append(quarantined(video, fatal[video.uri]))
+                continue
+            try:
+                scan_video(job, video, name, tables, collector)
+            except MediaError as error:
+                reason = str(error)
+            except Exception as error:  # nothing that one video does may take its neighbours along
+                log.exception("%s: scan failed", video.uri)
+                reason = f"{base_name(video.uri)}: scanning failed ({type(error).__name__}: {error}); please report this file."
+            else:
+                continue
+            del tables.clips[before[0] :], tables.shots[before[1] :]
+            collector.rewind(before[2])
+            tables.videos.append(quarantined(video, reason))
+        collector.flush()
+    schema = merge(IDENTITY, recipe.walk_schema, pa.schema([MEASURE_ERROR]))
+    store.write_table(f"stages/{stage}/shots/{part.name}.parquet", pa.Table.from_pylist(tables.shots, SHOTS))
+    store.write_table(f"stages/{stage}/videos/{part.name}.parquet", pa.Table.from_pylist(tables.videos, VIDEOS))
+    store.write_table(f"stages/{stage}/clips/{part.name}.parquet", pa.Table.from_pylist(tables.clips, schema))
+    receipt = Receipt(
+        stage=stage,
+        part=part.name,
+        videos=tuple(v.id or "" for v in part.videos),
+        rows=len(tables.clips),
+        seconds=watch.seconds,
+        video_seconds=round(sum(row["duration_s"] or 0.0 for row in tables.videos), 3),
+        opens=tables.opens,
+        failures=sum(row["status"] == "quarantined" for row in tables.videos),
+        memory_mb=round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, 1),
+    )
+    receipt.save(store)
+    return receipt
+
+
+@dataclasses.dataclass(slots=True)
+class Tables:
+    clips: list[Row]
+    shots: list[Row]
+    videos: list[Row]
+    opens: int = 0
+
+
+class PackWriter:
+    """Writes packs a row group at a time, so that a film's JPEGs never lie in memory together."""
+
+    def __init__(self, writer: pq.ParquetWriter):
+        self._writer = writer
+        self._ids: list[str] = []
+        self._packed: list[tuple[Frames, list[bytes]]] = []
+
+    def add(self, clip: str, frames: Frames) -> None:
+        # The pixels are dropped here; only the files and their times wait for the row group to fill.
+        jpegs = packs.encode(frames)
+        self._ids.append(clip)
+        self._packed.append((dataclasses.replace(frames, images=(), _shared={}), jpegs))
+        if len(self._ids) >= packs.ROWS_PER_GROUP:
+            self.flush()
+
+    def mark(self) -> int:
+        return len(self._ids)
+
+    def rewind(self, mark: int) -> None:
+        """Forgets what a failed video added and was not written yet; written rows are orphans that nothing refers to."""
+        del self._ids[mark:], self._packed[mark:]
+
+    def flush(self) -> None:
+        if self._ids:
+            self._writer.write_table(packs.table(self._ids, self._packed))
+            self._ids, self._packed = [], []
+
+
+def scan_video(job: Job, video: Video, pack: str, tables: Tables, collector: PackWriter) -> None:
+    """One walk over one video. Raises MediaError when it cannot be used."""
+    recipe = job.recipe
+    tables.opens += 1
+    with open_film(video.uri, recipe.limits) as film:
+        wants = [*(signal.wants for signal in recipe.walk), recipe.pack]
+        shot, first = 0, len(tables.clips)
+        for found in Scan(film, recipe.cuts.start(film.fps), wants, recipe.pieces, recipe.limits):
+            if isinstance(found, TimedBoundary):
+                tables.shots.append(_shot_row(video, found))
+                shot += 1
+                continue
+            clip = Clip(clip_id(video.id or "", found.start, found.end), video.id or "", video.uri, found.start, found.end)
+            row = _identity(film, clip, found, shot, pack)
+            row |= measure(recipe.walk, clip, found.frames)
+            tables.clips.append(row)
+            collector.add(clip.id, found.frames[recipe.pack])
+        tables.videos.append(_video_row(video, film, len(tables.clips) - first))
+
+
+def probe(packed: bytes, video: Video) -> None:
+    """Walks over one video and keeps nothing: does it kill the process?"""
+    pin_threads()
+    job, _ = unpack(packed)
+    with contextlib.suppress(Exception), tempfile.NamedTemporaryFile() as file, pq.ParquetWriter(file, packs.SCHEMA) as w:
+        scan_video(job, video, "", Tables([], [], []), PackWriter(w))
+
+
+def measure(signals: tuple[Signal, ...], clip: Clip, frames: Mapping[Sampling, Frames]) -> Row:
+    """Columns of all signals for one clip. A signal that fails leaves nulls and its reason; the others go on."""
+    row: Row = {}
+    reasons = []
+    for signal in signals:
+        seen = frames[signal.wants]
+        try:
+            values = {name: _plain(column[0]) for name, column in signal([clip], [seen]).items()}
+        except Exception as error:
+            log.exception("%s: %s failed", clip.id, type(signal).__name__)
+            values = dict.fromkeys(signal.schema.names)
+            reasons.append(f"{type(signal).__name__} failed ({type(error).__name__}: {error})")
+        else:
+            missing = [name for name, value in values.items() if value is None]
+            if missing:
+                reasons.append(f"{', '.join(missing)}: the clip has {len(seen)} frames of use to it")
+        row |= values
+    return row | {"measure_error": "; ".join(reasons) or None}
+
+
+def _plain(value: Any) -> Any:
+    """Not a number is not a measurement."""
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _identity(film: Film, clip: Clip, span: Span, shot: int, pack: str) -> Row:
+    return {
+        "clip_id": clip.id,
+        "video_id": clip.video,
+        "uri": clip.uri,
+        "start_us": span.start,
+        "end_us": span.end,
+        "start_frame": span.start_frame,
+        "end_frame": span.end_frame,
+        "fps": film.fps,
+        "duration_s": clip.seconds,
+        "width": film.width,
+        "height": film.height,
+        "short_side": min(film.width, film.height),
+        "sample_aspect_ratio": film.sar,
+        "has_audio": film.has_audio,
+        "film_offset_s": (span.start - film.first) / 1e6,
+        "corrupt_frames": span.corrupt,
+        "shot": shot,
+        "pack": pack,
+    }
+
+
+def _shot_row(video: Video, found: TimedBoundary) -> Row:
+    boundary = found.boundary
+    return {
+        "uri": video.uri,
+        "video_id": video.id,
+        "kind": boundary.kind,
+        "start_frame": boundary.start,
+        "end_frame": boundary.end,
+        "start_us": found.start,
+        "end_us": found.end,
+        "score": boundary.score,
+    }
+
+
+def _video_row(video: Video, film: Film, clips: int) -> Row:
+    return {
+        "uri": video.uri,
+        "video_id": video.id,
+        "status": "ok",
+        "error": None,
+        "bytes": video.bytes,
+        "container": film.container.format.name,
+        "codec": film.stream.codec_context.name,
+        "pixel_format": film.pixel_format,
+        "width": film.width,
+        "height": film.height,
+        "rotation": film.rotation,
+        "fps": film.fps,
+        "duration_s": (film.end - film.first) / 1e6,
+        "frames": film.frames,
+        "decode_errors": film.errors,
+        "corrupt_frames": film.corrupt,
+        "has_audio": film.has_audio,
+        "clips": clips,
+    }
+
+
+def quarantined(video: Video, reason: str) -> Row:
+    return {
+        "uri": video.uri,
+        "video_id": video.id,
+        "status": "quarantined",
+        "error": reason,
+        "bytes": video.bytes,
+        "duration_s": None,
+        "clips": 0,
+    }

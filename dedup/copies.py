@@ -1,0 +1,144 @@
+"""Copies: which clips show the same footage, whatever their codec, size, trim or speed.
+
+Frames of two clips match when their PDQ hashes differ in at most 31 bits. The clips are copies when enough frames of
+the shorter one match frames of the longer one at a steady offset in time. Groups are the connected components; the
+best of each group is kept.
+
+Sources: PDQ's matching distance from its reference; the offset vote is ours.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import faiss
+import numpy as np
+import numpy.typing as npt
+
+from dedup.pdq import BITS, distances, mirrored
+
+Hashes = npt.NDArray[np.uint8]
+
+
+@dataclass(frozen=True, slots=True)
+class Copies:
+    """distance: bits in which two hashes of the same picture may differ (PDQ's reference: 31)
+    quality:  PDQ quality below which a frame is too plain to tell
+    share:    of the shorter clip's frames that must match
+    slack:    seconds by which the offset between matching frames may drift, for speed changes
+    mirror:   whether a mirrored copy is a copy
+    """
+
+    distance: int = 31
+    quality: int = 50
+    share: float = 0.6
+    slack: float = 0.6
+    mirror: bool = False
+    version: int = 1
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Track:
+    """Trusted frames of one clip: hashes (N, 32) and times (N,) in seconds. `shot` names the shot it was cut from:
+    pieces of one shot look alike and are no copies of one another. `rank` orders candidates for being kept, the
+    largest first."""
+
+    id: str
+    hashes: Hashes
+    times: npt.NDArray[np.float64]
+    shot: str
+    rank: tuple[float | str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """keeper and members by id; similarity of each member to the keeper or to the member it was found through."""
+
+    keeper: str
+    members: tuple[str, ...]
+    similarity: dict[str, float]
+
+
+def find_copies(tracks: Sequence[Track], settings: Copies) -> list[Group]:
+    """Groups of two or more copies, independent of the order of the tracks."""
+    tracks = sorted((t for t in tracks if len(t.hashes)), key=lambda t: t.id)
+    edges: dict[tuple[int, int], float] = {}
+    for a, b in _candidates(tracks, settings):
+        if tracks[a].shot != tracks[b].shot:
+            similarity = agreement(tracks[a], tracks[b], settings)
+            if similarity >= settings.share:
+                edges[a, b] = similarity
+    groups = []
+    for members in _components(len(tracks), edges):
+        keeper = max(members, key=lambda k: (tracks[k].rank, tracks[k].id))
+        similarity = {}
+        for k in members:
+            direct = edges.get((min(k, keeper), max(k, keeper)))
+            found_through = max(s for pair, s in edges.items() if k in pair)
+            similarity[tracks[k].id] = found_through if direct is None else direct
+        groups.append(Group(tracks[keeper].id, tuple(tracks[k].id for k in members), similarity))
+    return groups
+
+
+def agreement(a: Track, b: Track, settings: Copies) -> float:
+    """Largest share of the shorter clip's frames that match the other at one offset; 0..1."""
+    if len(a.hashes) > len(b.hashes):
+        a, b = b, a
+    best = _aligned_share(distances(a.hashes, b.hashes) <= settings.distance, a.times, b.times, settings.slack)
+    if settings.mirror and best < settings.share:
+        flipped = distances(mirrored(a.hashes), b.hashes) <= settings.distance + 16  # the flip itself costs some bits
+        best = max(best, _aligned_share(flipped, a.times, b.times, settings.slack))
+    return best
+
+
+def _aligned_share(
+    match: npt.NDArray[np.bool_], times: npt.NDArray[np.float64], others: npt.NDArray[np.float64], slack: float
+) -> float:
+    rows, columns = np.nonzero(match)
+    if not len(rows):
+        return 0.0
+    offsets = others[columns] - times[rows]
+    bins = np.floor((offsets - offsets.min()) / (slack / 2)).astype(int)
+    hit = np.zeros((len(times), bins.max() + 2), bool)
+    hit[rows, bins] = True
+    return float((hit[:, :-1] | hit[:, 1:]).sum(axis=0).max() / len(times))
+
+
+def _candidates(tracks: Sequence[Track], settings: Copies) -> list[tuple[int, int]]:
+    """Pairs of tracks with a matching frame, by FAISS's binary index over every frame."""
+    if len(tracks) < 2:
+        return []
+    hashes = np.concatenate([t.hashes for t in tracks])
+    owner = np.repeat(np.arange(len(tracks)), [len(t.hashes) for t in tracks])
+    index = faiss.IndexBinaryFlat(BITS)
+    index.add(hashes)
+    pairs: set[tuple[int, int]] = set()
+    queries = [(hashes, settings.distance)]
+    if settings.mirror:
+        queries.append((mirrored(hashes), settings.distance + 16))
+    for asked, distance in queries:
+        for start in range(0, len(asked), 4096):
+            limits, _, found = index.range_search(asked[start : start + 4096], distance + 1)
+            asker = np.repeat(owner[start : start + 4096], np.diff(limits.astype(np.int64)))
+            answer = owner[found]
+            keep = asker < answer
+            pairs.update(zip(asker[keep].tolist(), answer[keep].tolist(), strict=True))
+    return sorted(pairs)
+
+
+def _components(count: int, edges: dict[tuple[int, int], float]) -> list[list[int]]:
+    parent = list(range(count))
+
+    def root(k: int) -> int:
+        while parent[k] != k:
+            parent[k] = parent[parent[k]]
+            k = parent[k]
+        return k
+
+    for a, b in sorted(edges):
+        parent[max(root(a), root(b))] = min(root(a), root(b))
+    groups: dict[int, list[int]] = {}
+    for k in range(count):
+        groups.setdefault(root(k), []).append(k)
+    return [members for members in groups.values() if len(members) > 1]

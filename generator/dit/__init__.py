@@ -1,0 +1,1 @@
+"""Diffusion transformers: `model(x, t, text, **conditions) -> prediction`, latents (B, C, F, H, W)."""

@@ -83,7 +83,9 @@ def _colors(row: Mapping[str, Any]) -> str:
 
 def _motion(row: Mapping[str, Any]) -> str:
     speed = row["motion_flow"]
-    amount = "no motion" if speed < 1 else "slow motion" if speed < 25 else "steady motion" if speed < 100 else "fast motion"
+    amount = (
+        "no motion" if speed < 1 else "slow motion" if speed < 25 else "steady motion" if speed < 100 else "fast motion"
+    )
     return amount + (" and a shaking camera" if (row.get("shake") or 0.0) > 30 else "")
 
 

@@ -73,7 +73,8 @@ def _explain(clips: pa.Table, job: Job, measured: pa.ChunkedArray) -> pa.Table:
     for early, late, done, failed in zip(
         clips["measure_error"].to_pylist(), clips["late_error"].to_pylist(), was_measured, rejected, strict=True
     ):
-        skipped = None if done else f"{names}: not measured, the clip already failed {', '.join(failed) or 'earlier rules'}"
+        because = ", ".join(failed) or "a rule of an earlier run; run again to measure it"
+        skipped = None if done else f"{names}: not measured, the clip already failed {because}"
         reasons.append("; ".join(r for r in (early, late, skipped) if r) or None)
     at = clips.schema.get_field_index("measure_error")
     return clips.drop_columns("late_error").set_column(at, MEASURE_ERROR, pa.array(reasons, pa.string()))
@@ -104,7 +105,9 @@ def write_clips(job: Job, store: Store, parts: Sequence[Part]) -> pa.Table:
     return clips
 
 
-def write_inputs(job: Job, store: Store, parts: Sequence[Part], videos: Sequence[Video], repeats: dict[str, str]) -> pa.Table:
+def write_inputs(
+    job: Job, store: Store, parts: Sequence[Part], videos: Sequence[Video], repeats: dict[str, str]
+) -> pa.Table:
     """Writes videos.parquet and shots.parquet; returns the videos."""
     stage = f"stages/{job.recipe.scan_stage}"
     shots, scanned = [SHOTS.empty_table()], [VIDEOS.empty_table()]
@@ -117,7 +120,9 @@ def write_inputs(job: Job, store: Store, parts: Sequence[Part], videos: Sequence
     )
     others = [quarantined(v, v.error) for v in videos if v.error]
     others += [
-        quarantined(v, f"the same bytes as {repeats[v.uri]}") | {"status": "duplicate"} for v in videos if v.uri in repeats
+        quarantined(v, f"the same bytes as {repeats[v.uri]}") | {"status": "duplicate"}
+        for v in videos
+        if v.uri in repeats
     ]
     table = pa.concat_tables([*scanned, pa.Table.from_pylist(others, VIDEOS)]).sort_by("uri")
     store.replace_table("videos.parquet", [table])

@@ -11,11 +11,13 @@ import dask
 import psutil
 from distributed import Client, LocalCluster
 
-_ONE_THREAD = {
+_ENVIRONMENT = {
     "OMP_NUM_THREADS": "1",
     "OPENBLAS_NUM_THREADS": "1",
     "MKL_NUM_THREADS": "1",
-    "MALLOC_TRIM_THRESHOLD_": "65536",
+    # Dask's default (64 KiB) hands every frame's memory back to the system and takes it again: an eighth of the time.
+    "MALLOC_TRIM_THRESHOLD_": str(256 << 20),
+    "MALLOC_MMAP_THRESHOLD_": str(64 << 20),
 }
 
 
@@ -29,15 +31,19 @@ def connect(workers: int | None = None, scheduler: str | None = None, client: Cl
         try:
             remote = Client(scheduler, timeout="20s")
         except (OSError, TimeoutError) as error:
-            raise ValueError(f"no Dask scheduler answers at {scheduler} ({error}); start one with `dask scheduler`.") from None
+            raise ValueError(
+                f"no Dask scheduler answers at {scheduler} ({error}); start one with `dask scheduler`."
+            ) from None
         with remote:
             yield remote
         return
-    logging.getLogger("distributed").setLevel(logging.CRITICAL)  # a killed worker is our business, not the user's screen's
+    logging.getLogger("distributed").setLevel(
+        logging.CRITICAL
+    )  # a killed worker is our business, not the user's screen's
     count = workers or os.cpu_count() or 1
     with dask.config.set(
         {
-            "distributed.nanny.environ": _ONE_THREAD,
+            "distributed.nanny.pre-spawn-environ": _ENVIRONMENT,
             "distributed.worker.multiprocessing-method": "forkserver",
             "distributed.scheduler.allowed-failures": 3,
         }

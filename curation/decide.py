@@ -10,7 +10,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from curation.recipe import Recipe
+from curation.recipe import Recipe, columns_of
 from dedup.concepts import cluster
 from dedup.copies import Track, find_copies
 from dedup.descriptor import SIZE
@@ -28,7 +28,7 @@ def decide(clips: pa.Table, recipe: Recipe) -> pa.Table:
 
     Copies are looked for among all clips, but one that passes the rules is kept before one that does not.
     """
-    failed = judge(recipe.rules, clips).to_pylist()
+    failed = failures(clips, recipe)
     passing = np.array([not f for f in failed], bool)
     ids = clips["clip_id"].to_pylist()
     copies = _copies(clips, passing, recipe)
@@ -58,6 +58,23 @@ def decide(clips: pa.Table, recipe: Recipe) -> pa.Table:
         "bucket": [None] * len(ids),
     }
     return pa.table(columns, schema=DECISION)
+
+
+def failures(clips: pa.Table, recipe: Recipe) -> list[list[str]]:
+    """Rules that each clip fails. A costly signal that was skipped because the clip had failed already is no failure of
+    the rule that reads it; skipped for any other reason, it is."""
+    failed = judge(recipe.rules, clips).to_pylist()
+    early = {rule.name for rule in recipe.gate}
+    for rule in recipe.rules:
+        if rule.name in early:
+            continue
+        unmeasured = np.logical_or.reduce(
+            [clips[c].is_null().to_numpy() for c in columns_of(rule) if c in clips.column_names]
+        )
+        for k in np.flatnonzero(unmeasured):
+            if early.intersection(failed[k]):
+                failed[k].remove(rule.name)
+    return failed
 
 
 def _copies(clips: pa.Table, passing: npt.NDArray[np.bool_], recipe: Recipe) -> dict[str, dict[str, Any]]:

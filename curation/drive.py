@@ -75,9 +75,10 @@ class Driver:
 
         def submit(todo: Work) -> None:
             flight = self._submit(todo)
-            for future in {flight.scan, flight.last} - {None}:
-                flights[future] = flight
-                done.add(future)
+            for future in (flight.scan, flight.last):
+                if future is not None and future not in flights:
+                    flights[future] = flight
+                    done.add(future)
 
         for todo in itertools.islice(waiting, self._window):
             submit(todo)
@@ -111,7 +112,10 @@ class Driver:
         probes = {v.uri: self._client.submit(probe, self._packed, v, pure=False) for v in work.part.videos}
         wait(list(probes.values()))
         fatal = tuple(
-            (uri, f"{base_name(uri)}: decoding it killed the worker process; re-encode it or take it out of the sources.")
+            (
+                uri,
+                f"{base_name(uri)}: decoding it killed the worker process; re-encode it or take it out of the sources.",
+            )
             for uri, future in probes.items()
             if isinstance(future.exception(), KilledWorker)
         )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -42,7 +41,7 @@ def changed_key(uri: str) -> tuple[str, int, int] | None:
     if is_remote(uri):
         return None
     try:
-        info = os.stat(uri)
+        info = Path(uri).stat()
     except OSError:
         return None
     return uri, info.st_size, info.st_mtime_ns

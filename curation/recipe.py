@@ -28,8 +28,8 @@ from manifests.types import Sampling, Signal
 
 @dataclass(frozen=True, slots=True)
 class Parts:
-    """How videos are grouped into parts, the unit of work and of resuming: a part is closed when it holds so many videos
-    or so many megabytes."""
+    """How videos are grouped into parts, the unit of work and of resuming: a part is closed when it holds so many
+    videos or so many megabytes."""
 
     videos: int = 32
     megabytes: float = 16.0
@@ -111,7 +111,7 @@ SCAN_SETTINGS = ("signals", "costly", "cuts", "pieces", "limits", "pack", "finge
 
 
 def with_settings(recipe: Recipe, settings: Sequence[str]) -> Recipe:
-    """`recipe` with `key=value` settings applied, e.g. "copies.mirror=true", "rules.text_area.high=0.02", "rules.still=off".
+    """`recipe` with `key=value` settings applied: "copies.mirror=true", "rules.text.high=0.02", "rules.still=off".
 
     A dot goes into a field, or into the rule or subset of that name. Raises ValueError with one sentence.
     """

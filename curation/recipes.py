@@ -57,19 +57,23 @@ def embedded() -> Recipe:
         ),
         costly=(Text(),),
         rules=(
-            Rule("min_duration", "duration_s", low=0.4, why="shorter shots are flashes; nothing can be learned from them"),
+            Rule(
+                "min_duration", "duration_s", low=0.4, why="shorter shots are flashes; nothing can be learned from them"
+            ),
             Rule("damaged", "corrupt_frames", high=0, why="the decoder flagged a frame of it as damaged"),
-            Rule("still", "static_fraction", high=0.5, why="frozen pictures and slides teach a generator to stand still"),
+            Rule(
+                "still", "static_fraction", high=0.5, why="frozen pictures and slides teach a generator to stand still"
+            ),
             Rule("shaky", "shake", high=40.0, why="a hand gives 5 to 30; more cannot be watched"),
             Rule("jumpy", "cuts_per_s", high=0.85, why="Movie Gen B.1: over-segmented clips are jittery"),
             Rule("dark_or_burnt", "exposure", low=0.1, high=0.93, why="too dark or too bright to see"),
             Rule("flat", "contrast", low=0.12, why="blank pages, fog and plain screens"),
-            Rule("blurred", "sharpness", low=0.33, why="out of focus or scaled up"),
+            Rule("blurred", "sharpness", low=0.4, why="out of focus or scaled up"),
             Rule("blocky", "blockiness", high=1.2, why="coding blocks are seen"),
             Rule("noisy", "noise", high=8.0, why="grain hides the picture"),
             Rule("letterbox", "letterbox_fraction", high=0.35, why="more border than a cinema format explains"),
             Rule("unsightly", "aesthetic_photo", low=0.45, why="several photographic measures are poor at once"),
-            Rule("text", "text_area", high=0.1, why="mostly text: titles, credits, pages, slides"),
+            Rule("text", "text_area", high=0.05, why="titles, credits, pages, slides and burnt-in subtitles"),
         ),
     )
 
@@ -86,7 +90,9 @@ def find(reference: str) -> Recipe:
         return _NAMED[reference]()
     path, _, name = reference.partition(":")
     if not path.endswith(".py"):
-        raise ValueError(f"there is no recipe {reference!r}; choose from {', '.join(_NAMED)}, or give FILE.py[:function].")
+        raise ValueError(
+            f"there is no recipe {reference!r}; choose from {', '.join(_NAMED)}, or give FILE.py[:function]."
+        )
     if not Path(path).is_file():
         raise ValueError(f"recipe file {path} does not exist; check the path.")
     return _from_file(Path(path), name or "recipe")

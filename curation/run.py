@@ -19,10 +19,11 @@ from distributed import Client
 from curation import assemble, costly
 from curation.cluster import connect
 from curation.drive import Driver, Work
-from curation.identify import changed_key, distinct, group
+from curation.identify import changed_key, distinct, group, identify
 from curation.job import Job, Part, Receipt, Stopwatch, Video, receipts
 from curation.progress import Board
 from curation.recipe import Recipe
+from curation.report import write_report
 from curation.sources import list_videos
 from manifests.schema import FORMAT
 from manifests.store import Store
@@ -31,6 +32,20 @@ try:
     import fcntl
 except ImportError:  # not on Windows; two runs on one folder are then the user's to avoid
     fcntl = None  # type: ignore[assignment]
+
+
+PACKAGES = (
+    "vidcurate",
+    "av",
+    "scenedetect-headless",
+    "opencv-python-headless",
+    "faiss-cpu",
+    "pyarrow",
+    "dask",
+    "rapidocr",
+)
+
+IDS = "stages/identify/ids.json"
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,8 +109,7 @@ def run(
     job = Job(os.fspath(out) if "://" in os.fspath(out) else os.path.abspath(out), recipe, measure_all)  # noqa: PTH100
     with _alone(store), board.shown(), connect(workers, scheduler, client) as dask:
         seconds["start"] = watch.seconds
-        for folder in ("", *(f"stages/{s}/{f}" for s in (recipe.scan_stage, recipe.measure_stage) for f in ("clips", "packs", "shots", "videos"))):
-            store.clean(folder)
+        _clean(store, recipe)
 
         def on_receipt(receipt: Receipt) -> None:
             name = "scan" if receipt.stage == recipe.scan_stage else "measure"
@@ -110,14 +124,12 @@ def run(
         board.stage("measure", len(parts), "parts", done=len(parts) - sum(w.measure for w in work))
         driver.run(work)
         seconds["scan and measure"] = round(watch.seconds - sum(seconds.values()), 3)
-    result = finish(job, store, parts, videos, repeats, seconds)
-    seconds["decide and write"] = round(watch.seconds - sum(seconds.values()), 3)
-    write_run(store, job, result, {**(origin or {"recipe": recipe.name, "set": []}), "sources": list(sources)})
-    return result
+    origin = {**(origin or {"recipe": recipe.name, "set": []}), "sources": list(sources)}
+    return finish(job, store, parts, videos, repeats, seconds, origin)
 
 
 def prepare(out: str | os.PathLike[str]) -> Store:
-    """The output folder, made if need be. Raises ValueError when it cannot be written or is of another format."""
+    """The output folder, made if need be. Raises ValueError when it cannot be written, or is of another format."""
     store = Store(out)
     if store.local and Path(store.path).exists() and not Path(store.path).is_dir():
         raise ValueError(f"--out {out}: that is a file; name a folder.")
@@ -126,7 +138,9 @@ def prepare(out: str | os.PathLike[str]) -> Store:
         store.write_bytes(".writable", b"")
         store.fs.rm_file(store.full(".writable"))
     except OSError as error:
-        raise ValueError(f"--out {out}: cannot be written ({error.strerror or error}); choose another folder.") from None
+        raise ValueError(
+            f"--out {out}: cannot be written ({error.strerror or error}); choose another folder."
+        ) from None
     return store
 
 
@@ -154,14 +168,23 @@ def _alone(store: Store) -> Iterator[None]:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
-            raise ValueError(f"{store.root}: another run is at work in this folder; wait for it or use another --out.") from None
+            raise ValueError(
+                f"{store.root}: another run is at work in this folder; wait for it or use another --out."
+            ) from None
         yield
+
+
+def _clean(store: Store, recipe: Recipe) -> None:
+    """Removes what a killed run left half written."""
+    store.clean()
+    for stage in (recipe.scan_stage, recipe.measure_stage):
+        for family in ("clips", "packs", "shots", "videos", "receipts"):
+            store.clean(f"stages/{stage}/{family}")
 
 
 def identify_all(driver: Driver, store: Store, uris: Sequence[str], board: Board) -> list[Video]:
     """Every input with its id, in the order of `uris`. Ids of files that have not changed are remembered."""
-    name = "stages/identify/ids.json"
-    known = {tuple(k): Video(*v) for k, v in store.read_json(name)} if store.exists(name) else {}
+    known = _known(store)
     keys = {uri: changed_key(uri) for uri in uris}
     found = {uri: known[key] for uri, key in keys.items() if key in known}
     left = [uri for uri in uris if uri not in found]
@@ -170,9 +193,11 @@ def identify_all(driver: Driver, store: Store, uris: Sequence[str], board: Board
         found |= {v.uri: v for v in videos}
         board.advance("identify", len(videos))
     remembered = [
-        (keys[uri], (v.uri, v.bytes, v.id, v.error)) for uri, v in sorted(found.items()) if keys[uri] and v.id is not None
+        (keys[uri], (v.uri, v.bytes, v.id, v.error))
+        for uri, v in sorted(found.items())
+        if keys[uri] and v.id is not None
     ]
-    store.write_json(name, remembered)
+    store.write_json(IDS, remembered)
     return [found[uri] for uri in uris]
 
 
@@ -189,30 +214,65 @@ def plan(job: Job, store: Store, videos: Sequence[Video]) -> tuple[list[Part], l
     return parts, work
 
 
+def plan_run(sources: Sequence[str], out: str | os.PathLike[str], recipe: Recipe) -> Iterator[str]:
+    """Lines of text: what a run would do, and what of it is done. Writes nothing."""
+    uris = list_videos(sources)
+    store = Store(out)
+    check_format(store)
+    known = _known(store)
+    videos = [_remembered(known, uri) or identify([uri])[0] for uri in uris]
+    fresh, repeats = distinct(videos)
+    parts, work = plan(Job(store.root, recipe), store, fresh)
+    unreadable = sum(v.error is not None for v in videos)
+    yield f"{len(uris)} inputs: {len(fresh)} to use, {len(repeats)} byte-identical to another, {unreadable} unreadable"
+    yield f"{'stage':<10}{'parts':>7}{'done':>7}{'left':>7}  {'needs of a worker':<34}writes"
+    scans, measures = sum(w.scan for w in work), sum(w.measure for w in work)
+    rows = [
+        ("scan", len(parts), scans, "1 core, 1 GiB, reads the videos", f"stages/{recipe.scan_stage}"),
+        ("measure", len(parts), measures, "1 core, 1 GiB, reads frame packs", f"stages/{recipe.measure_stage}"),
+        ("decide", 1, 1, "runs where the command does", "clips.parquet, report.html"),
+    ]
+    for stage, total, left, needs, writes in rows:
+        yield f"{stage:<10}{total:>7}{total - left:>7}{left:>7}  {needs:<34}{writes}"
+
+
 def finish(
-    job: Job, store: Store, parts: Sequence[Part], videos: Sequence[Video], repeats: dict[str, str], seconds: dict[str, float]
+    job: Job,
+    store: Store,
+    parts: Sequence[Part],
+    videos: Sequence[Video],
+    repeats: dict[str, str],
+    seconds: dict[str, float],
+    origin: dict[str, Any],
 ) -> Result:
-    """Writes the tables that users read."""
+    """Decides, and writes the tables that users read, run.json and the report."""
+    watch = Stopwatch()
     inputs = assemble.write_inputs(job, store, parts, videos, repeats)
-    return Result(store.root, assemble.write_clips(job, store, parts), inputs, seconds)
+    result = Result(store.root, assemble.write_clips(job, store, parts), inputs, seconds)
+    seconds["decide and write"] = watch.seconds
+    made = {
+        "format": FORMAT,
+        **origin,
+        "measure_all": job.measure_all,
+        "stages": {"scan": job.recipe.scan_stage, "measure": job.recipe.measure_stage},
+        "counts": result.counts,
+        "seconds": seconds,
+        "finished": time.strftime("%Y-%m-%d %H:%M:%S"),
+        "versions": {name: _version(name) for name in PACKAGES},
+    }
+    store.write_json("run.json", made)
+    write_report(store, result.clips, result.videos, job.recipe, made)
+    return result
 
 
-def write_run(store: Store, job: Job, result: Result, origin: dict[str, Any]) -> None:
-    """run.json: what made this folder."""
-    packages = ("vidcurate", "av", "scenedetect-headless", "opencv-python-headless", "faiss-cpu", "pyarrow", "rapidocr")
-    store.write_json(
-        "run.json",
-        {
-            "format": FORMAT,
-            **origin,
-            "measure_all": job.measure_all,
-            "stages": {"scan": job.recipe.scan_stage, "measure": job.recipe.measure_stage},
-            "counts": result.counts,
-            "seconds": result.seconds,
-            "finished": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
-            "versions": {name: _version(name) for name in packages},
-        },
-    )
+def _known(store: Store) -> dict[tuple[Any, ...] | None, Video]:
+    """Inputs that an earlier run identified, by path, size and time of change."""
+    return {tuple(k): Video(*v) for k, v in store.read_json(IDS)} if store.exists(IDS) else {}
+
+
+def _remembered(known: dict[tuple[Any, ...] | None, Video], uri: str) -> Video | None:
+    key = changed_key(uri)
+    return known.get(key) if key else None
 
 
 def _version(package: str) -> str | None:

@@ -53,7 +53,8 @@ def scan_part(packed: bytes, part: Part) -> Receipt:
                 reason = str(error)
             except Exception as error:  # nothing that one video does may take its neighbours along
                 log.exception("%s: scan failed", video.uri)
-                reason = f"{base_name(video.uri)}: scanning failed ({type(error).__name__}: {error}); please report this file."
+                name = base_name(video.uri)
+                reason = f"{name}: scanning failed ({type(error).__name__}: {error}); please report this file."
             else:
                 continue
             del tables.clips[before[0] :], tables.shots[before[1] :]
@@ -128,7 +129,9 @@ def scan_video(job: Job, video: Video, pack: str, tables: Tables, collector: Pac
                 tables.shots.append(_shot_row(video, found))
                 shot += 1
                 continue
-            clip = Clip(clip_id(video.id or "", found.start, found.end), video.id or "", video.uri, found.start, found.end)
+            clip = Clip(
+                clip_id(video.id or "", found.start, found.end), video.id or "", video.uri, found.start, found.end
+            )
             row = _identity(film, clip, found, shot, pack)
             row |= measure(recipe.walk, clip, found.frames)
             tables.clips.append(row)
@@ -140,7 +143,11 @@ def probe(packed: bytes, video: Video) -> None:
     """Walks over one video and keeps nothing: does it kill the process?"""
     pin_threads()
     job, _ = unpack(packed)
-    with contextlib.suppress(Exception), tempfile.NamedTemporaryFile() as file, pq.ParquetWriter(file, packs.SCHEMA) as w:
+    with (
+        contextlib.suppress(Exception),
+        tempfile.NamedTemporaryFile() as file,
+        pq.ParquetWriter(file, packs.SCHEMA) as w,
+    ):
         scan_video(job, video, "", Tables([], [], []), PackWriter(w))
 
 

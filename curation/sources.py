@@ -14,8 +14,44 @@ import pyarrow.parquet as pq
 from manifests.media.container import is_remote
 
 EXTENSIONS = frozenset(
-    "mp4 m4v mov mkv webm avi flv wmv asf mpg mpeg m2v ts mts m2ts mxf ogv ogg 3gp 3g2 gif vob ivf y4m h264 hevc 265 264 "
-    "av1 obu rm rmvb dv nut divx f4v".split()
+    [
+        "mp4",
+        "m4v",
+        "mov",
+        "mkv",
+        "webm",
+        "avi",
+        "flv",
+        "wmv",
+        "asf",
+        "mpg",
+        "mpeg",
+        "m2v",
+        "ts",
+        "mts",
+        "m2ts",
+        "mxf",
+        "ogv",
+        "ogg",
+        "3gp",
+        "3g2",
+        "gif",
+        "vob",
+        "ivf",
+        "y4m",
+        "h264",
+        "hevc",
+        "265",
+        "264",
+        "av1",
+        "obu",
+        "rm",
+        "rmvb",
+        "dv",
+        "nut",
+        "divx",
+        "f4v",
+    ]
 )
 LISTS = (".txt", ".jsonl", ".parquet")
 COLUMNS = ("uri", "path", "file", "video", "url")
@@ -47,7 +83,7 @@ def _expand(source: str) -> Iterable[str]:
     if path.is_file():
         return _read_list(path) if path.suffix.lower() in LISTS else [_absolute(path)]
     if any(sign in source for sign in "*?["):
-        matches = [Path(m) for m in glob.glob(str(path), recursive=True)]
+        matches = [Path(m) for m in glob.glob(str(path), recursive=True)]  # noqa: PTH207 - the pattern may be absolute
         return [_absolute(m) for m in matches if m.is_file() and m.suffix.lower() not in LISTS]
     raise ValueError(f"{source}: there is no such file or folder; check the path.")
 
@@ -90,7 +126,9 @@ def _read_list(path: Path) -> list[str]:
     except StopIteration:
         raise ValueError(f"{path}: a line has none of the keys {', '.join(COLUMNS)}; add one.") from None
     except (OSError, ValueError) as error:
-        raise ValueError(f"{path}: cannot be read as a list of videos ({error}); give one path or URL a line.") from None
+        raise ValueError(
+            f"{path}: cannot be read as a list of videos ({error}); give one path or URL a line."
+        ) from None
     entries = [e for e in entries if e and not e.startswith("#")]
     return [e if is_remote(e) else _absolute(path.parent / Path(e).expanduser()) for e in entries]
 

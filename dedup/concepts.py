@@ -41,9 +41,7 @@ def cluster(vectors: npt.NDArray[np.float32], settings: Concepts) -> npt.NDArray
         _, nearest = means.index.search(vectors, 1)
     finally:
         faiss.omp_set_num_threads(threads)
-    labels, first, inverse, sizes = np.unique(
-        nearest[:, 0], return_index=True, return_inverse=True, return_counts=True
-    )
+    labels, first, inverse, sizes = np.unique(nearest[:, 0], return_index=True, return_inverse=True, return_counts=True)
     order = np.lexsort((first, -sizes))
     rank = np.empty(len(labels), np.int32)
     rank[order] = np.arange(len(labels), dtype=np.int32)

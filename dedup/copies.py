@@ -1,10 +1,12 @@
 """Copies: which clips show the same footage, whatever their codec, size, trim or speed.
 
-Frames of two clips match when their PDQ hashes differ in at most 31 bits. The clips are copies when enough frames of
+Frames of two clips match when their PDQ hashes are close. How close depends on how fast the picture changes: the two
+clips were sampled at different moments, so where a clip's own neighbouring frames differ much, a copy's frames may
+differ a part of that; in a still scene only the codec's noise is allowed. The clips are copies when enough frames of
 the shorter one match frames of the longer one at a steady offset in time. Groups are the connected components; the
 best of each group is kept.
 
-Sources: PDQ's matching distance from its reference; the offset vote is ours.
+Sources: PDQ's reference matches within 31 bits; the allowance for motion and the offset vote are ours.
 """
 
 from __future__ import annotations
@@ -23,14 +25,18 @@ Hashes = npt.NDArray[np.uint8]
 
 @dataclass(frozen=True, slots=True)
 class Copies:
-    """distance: bits in which two hashes of the same picture may differ (PDQ's reference: 31)
+    """distance: bits in which hashes of a picture that stands still may differ
+    motion:   further bits, as a share of the distance between neighbouring frames of the same clip
+    furthest: bits in which no two matching frames differ
     quality:  PDQ quality below which a frame is too plain to tell
     share:    of the shorter clip's frames that must match
     slack:    seconds by which the offset between matching frames may drift, for speed changes
     mirror:   whether a mirrored copy is a copy
     """
 
-    distance: int = 31
+    distance: float = 28.0
+    motion: float = 0.25
+    furthest: int = 56
     quality: int = 50
     share: float = 0.6
     slack: float = 0.6
@@ -49,6 +55,13 @@ class Track:
     times: npt.NDArray[np.float64]
     shot: str
     rank: tuple[float | str, ...]
+
+    def steps(self) -> npt.NDArray[np.float64]:
+        """Bits between each frame and the one of its neighbours that differs more (N,)."""
+        if len(self.hashes) < 2:
+            return np.zeros(len(self.hashes))
+        between = np.bitwise_count(self.hashes[1:] ^ self.hashes[:-1]).sum(axis=1).astype(np.float64)
+        return np.maximum(np.append(between, 0), np.insert(between, 0, 0))
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,12 +85,12 @@ def find_copies(tracks: Sequence[Track], settings: Copies) -> list[Group]:
     groups = []
     for members in _components(len(tracks), edges):
         keeper = max(members, key=lambda k: (tracks[k].rank, tracks[k].id))
-        similarity = {}
+        similarities: dict[str, float] = {}
         for k in members:
             direct = edges.get((min(k, keeper), max(k, keeper)))
             found_through = max(s for pair, s in edges.items() if k in pair)
-            similarity[tracks[k].id] = found_through if direct is None else direct
-        groups.append(Group(tracks[keeper].id, tuple(tracks[k].id for k in members), similarity))
+            similarities[tracks[k].id] = found_through if direct is None else direct
+        groups.append(Group(tracks[keeper].id, tuple(tracks[k].id for k in members), similarities))
     return groups
 
 
@@ -85,9 +98,11 @@ def agreement(a: Track, b: Track, settings: Copies) -> float:
     """Largest share of the shorter clip's frames that match the other at one offset; 0..1."""
     if len(a.hashes) > len(b.hashes):
         a, b = b, a
-    best = _aligned_share(distances(a.hashes, b.hashes) <= settings.distance, a.times, b.times, settings.slack)
+    allowed = settings.distance + settings.motion * np.maximum(a.steps()[:, None], b.steps()[None, :])
+    allowed = np.minimum(allowed, settings.furthest)
+    best = _aligned_share(distances(a.hashes, b.hashes) <= allowed, a.times, b.times, settings.slack)
     if settings.mirror and best < settings.share:
-        flipped = distances(mirrored(a.hashes), b.hashes) <= settings.distance + 16  # the flip itself costs some bits
+        flipped = distances(mirrored(a.hashes), b.hashes) <= allowed
         best = max(best, _aligned_share(flipped, a.times, b.times, settings.slack))
     return best
 
@@ -114,16 +129,13 @@ def _candidates(tracks: Sequence[Track], settings: Copies) -> list[tuple[int, in
     index = faiss.IndexBinaryFlat(BITS)
     index.add(hashes)
     pairs: set[tuple[int, int]] = set()
-    queries = [(hashes, settings.distance)]
-    if settings.mirror:
-        queries.append((mirrored(hashes), settings.distance + 16))
-    for asked, distance in queries:
+    for asked in [hashes, mirrored(hashes)] if settings.mirror else [hashes]:
         for start in range(0, len(asked), 4096):
-            limits, _, found = index.range_search(asked[start : start + 4096], distance + 1)
+            limits, _, found = index.range_search(asked[start : start + 4096], settings.furthest + 1)
             asker = np.repeat(owner[start : start + 4096], np.diff(limits.astype(np.int64)))
             answer = owner[found]
-            keep = asker < answer
-            pairs.update(zip(asker[keep].tolist(), answer[keep].tolist(), strict=True))
+            codes = np.unique(asker[asker < answer] * len(tracks) + answer[asker < answer])
+            pairs.update((int(code) // len(tracks), int(code) % len(tracks)) for code in codes)
     return sorted(pairs)
 
 

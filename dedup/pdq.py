@@ -23,7 +23,7 @@ _SIDE, _KEPT = 64, 16
 
 
 def pdq(images: Sequence[Image]) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64]]:
-    """Luma pictures (H, W) -> hashes (N, 32) uint8, packed, and qualities (N,) 0..100 (below 50: too plain to trust)."""
+    """Luma pictures (H, W) -> hashes (N, 32) uint8, packed, and qualities (N,) 0..100; below 50 a picture is too plain."""
     if not images:
         return np.zeros((0, BITS // 8), np.uint8), np.zeros(0, np.int64)
     small = np.stack([_shrink(image) for image in images])
@@ -37,7 +37,7 @@ def pdq(images: Sequence[Image]) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.
 def mirrored(hashes: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
     """Hashes (N, 32) of the same pictures seen in a mirror: odd horizontal frequencies change sign.
 
-    Exact but for the shift of the median, which lies near zero; a few bits may differ from hashing the mirrored picture.
+    Exact but for the shift of the median, which lies near zero: a few bits differ from hashing the mirrored picture.
     """
     return hashes ^ _odd_columns()
 
@@ -74,7 +74,12 @@ def _box(height: int, width: int) -> tuple[tuple[int, int], tuple[int, int], npt
     anchor = (across - (across + 2) // 2, down - (down + 2) // 2)
     anchor = (max(0, anchor[0]), max(0, anchor[1]))
     under = cv2.boxFilter(
-        np.ones((height, width), np.float32), -1, (across, down), anchor=anchor, normalize=False, borderType=cv2.BORDER_CONSTANT
+        np.ones((height, width), np.float32),
+        -1,
+        (across, down),
+        anchor=anchor,
+        normalize=False,
+        borderType=cv2.BORDER_CONSTANT,
     )
     return (across, down), anchor, np.asarray(1 / under, np.float32)
 

@@ -3,7 +3,7 @@
 Scan lines are followed inwards from each side for as long as they are of one colour (the side's own) in every sampled
 frame. Range 0 to 1; lower is better.
 
-Source: Movie Gen finds borders with a first-order derivative and a scan line (appendix B.1); the plainness test is ours.
+Source: Movie Gen finds borders with a first-order derivative and a scan line (appendix B.1); the plainness is ours.
 """
 
 from __future__ import annotations

@@ -64,9 +64,7 @@ class CutSplitter:
     def __init__(self, settings: Cuts, fps: float):
         fps = min(max(fps, 1.0), 240.0)
         self._fps = fps
-        self._detector = _Adaptive(
-            adaptive_threshold=settings.ratio, min_content_val=settings.content, min_scene_len=1
-        )
+        self._detector = _Adaptive(adaptive_threshold=settings.ratio, min_content_val=settings.content, min_scene_len=1)
         self._fed: deque[tuple[int, float]] = deque(maxlen=16)  # film frame number, score of what the detector saw
         self._fed_count = 0
         self._last: Image | None = None

@@ -66,7 +66,12 @@ class FadeFinder:
             self._in = index
         elif self._out is None and self._in is None and level < BLACK:
             self._out, self._start, self._plain_shot = index, self._ramp_start(index), False
-        if self._out is not None and self._in is None and not self._plain_shot and index - self._out >= self._longest_core:
+        if (
+            self._out is not None
+            and self._in is None
+            and not self._plain_shot
+            and index - self._out >= self._longest_core
+        ):
             if self._start < self._out:
                 found.append(Fade(self._start, self._out, self._out - 1, self._out - 1))
             self._plain_shot, self._start = True, index

@@ -26,7 +26,7 @@ class TextBox:
 
 class OcrEngine(Protocol):
     def glance(self, image: Image) -> list[TextBox]:
-        """A quick look for boxes that may hold text; one that is free of text may be missed, real text should not be."""
+        """A quick look for boxes that may hold text: it may be wrong about a box, but should not miss text."""
 
     def detect(self, image: Image) -> list[TextBox]:
         """Text lines in a BGR picture."""
@@ -39,8 +39,8 @@ class OcrEngine(Protocol):
 class EmbeddedOcr:
     """PP-OCRv6 small, detection and recognition.
 
-    longest: side to which larger pictures are reduced before detection; glance_longest: the same for the quick look, which
-    costs 40 % of a detection and found all lines of at least 3 % of the picture's height in our trial.
+    longest: side to which larger pictures are reduced before detection; glance_longest: the same for the quick look,
+    which costs 40 % of a detection and found all lines of at least 3 % of the picture's height in our trial.
     """
 
     longest: int = 640
@@ -58,7 +58,9 @@ class EmbeddedOcr:
 
         line = get_rotate_crop_image(image, box.corners.copy())
         read = _engine(self.longest, 0.5)(line, use_det=False, use_cls=False, use_rec=True)
-        return next(((t, float(s)) for t, s in zip(read.txts or (), read.scores or (), strict=True) if t.strip()), ("", 0.0))
+        return next(
+            ((t, float(s)) for t, s in zip(read.txts or (), read.scores or (), strict=True) if t.strip()), ("", 0.0)
+        )
 
 
 def _boxes(engine: Any, image: Image) -> list[TextBox]:

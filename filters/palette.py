@@ -1,7 +1,7 @@
 """Palette: the names of the colours that fill most of the picture, for captions composed without a model.
 
-Each pixel of a small picture takes the name of the nearest of a dozen basic colours in Lab space; a colour is named when
-it covers at least a fifth of the clip's frames, most common first, three at most.
+Each pixel of a small picture takes the name of the nearest of a dozen basic colours in Lab space; a colour is named
+when it covers at least a fifth of the clip's frames, most common first, three at most.
 
 Source of the names: Berlin and Kay 1969, "Basic Color Terms".
 """
@@ -45,7 +45,9 @@ class Palette:
 
     least: float = 0.2
     wants = LOOKS
-    schema: ClassVar[pa.Schema] = pa.schema([column("dominant_colors", STRINGS, "colours that fill most of the picture")])
+    schema: ClassVar[pa.Schema] = pa.schema(
+        [column("dominant_colors", STRINGS, "colours that fill most of the picture")]
+    )
 
     def __call__(self, clips: Sequence[Clip], frames: Sequence[Frames]) -> dict[str, list[Any]]:
         return {"dominant_colors": [self._names(f) if len(f) else None for f in frames]}

@@ -24,7 +24,7 @@ def unsteadiness(path: CameraPath) -> npt.NDArray[np.float64]:
     """Speed of the unsteady part of every pair, weighted by its support."""
     parts = [path.x, path.y, path.roll * path.radius]
     rough = [part - _running_median(part) for part in parts]
-    return np.sqrt(sum(r * r for r in rough)) * path.support
+    return np.asarray(np.sqrt(sum(r * r for r in rough)) * path.support)
 
 
 def _running_median(values: npt.NDArray[np.float64], width: int = 5) -> npt.NDArray[np.float64]:

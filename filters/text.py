@@ -11,7 +11,7 @@ so far cannot exceed it.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 import cv2
@@ -32,7 +32,7 @@ class Text:
     huge:       share of the frame that no single line of text covers.
     """
 
-    engine: OcrEngine = EmbeddedOcr()
+    engine: OcrEngine = field(default_factory=EmbeddedOcr)
     short_clip: float = 6.0
     margin: float = 0.13
     large: float = 0.15
@@ -82,7 +82,7 @@ class Text:
             center, size, angle = cv2.minAreaRect(box.corners)
             inset = 2 * self.margin * min(size)
             line = cv2.boxPoints((center, (size[0] - inset, size[1] - inset), angle))
-            cv2.fillPoly(mask, [line.round().astype(np.int32)], 1)
+            cv2.fillPoly(mask, [line.round().astype(np.int32)], (1,))
         return float(mask.mean())
 
 

@@ -47,7 +47,9 @@ IDENTITY = pa.schema(
         column("sample_aspect_ratio", pa.float64(), "width of one pixel over its height, after rotation", unit="ratio"),
         column("has_audio", pa.bool_(), "the file has an audio stream"),
         column("film_offset_s", pa.float64(), "from the film's first frame to the clip's", unit="second", range=">= 0"),
-        column("corrupt_frames", pa.int32(), "frames that the decoder flagged as damaged", unit="frame", better="lower"),
+        column(
+            "corrupt_frames", pa.int32(), "frames that the decoder flagged as damaged", unit="frame", better="lower"
+        ),
         column("shot", pa.int32(), "number of the shot within the film; pieces of one long shot share it"),
         column("pack", pa.string(), "frame pack of this clip, a Parquet part below the output folder"),
     ]
@@ -138,7 +140,10 @@ TAG_NAMES = (
 )
 TAGS = pa.schema(
     [
-        *(column(f"tag_{name}", pa.float64(), f"negative tag {name}", range="0..1", better="lower") for name in TAG_NAMES),
+        *(
+            column(f"tag_{name}", pa.float64(), f"negative tag {name}", range="0..1", better="lower")
+            for name in TAG_NAMES
+        ),
         column("tags", STRINGS, "names of the tags over their threshold"),
         column("tags_error", pa.string(), "why the tags were not measured"),
     ]

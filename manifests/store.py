@@ -55,7 +55,9 @@ class Store:
             return []
         self.fs.invalidate_cache(self.full(folder))
         return sorted(
-            posixpath.basename(e["name"].rstrip("/")) for e in self.fs.ls(self.full(folder), detail=True) if e["type"] == "directory"
+            posixpath.basename(e["name"].rstrip("/"))
+            for e in self.fs.ls(self.full(folder), detail=True)
+            if e["type"] == "directory"
         )
 
     def read_bytes(self, name: str) -> bytes:

@@ -175,12 +175,13 @@ def decode(film: Film, limits: Limits | None = None) -> Iterator[Decoded]:
     for frame in _frames(film):
         if previous is None:
             _learn_geometry(film, frame)
-        time = film.end if frame.pts is None else round(frame.pts * frame.time_base * 1_000_000)
+        scale = (frame.time_base or film.stream.time_base or Fraction(1, 1_000_000)) * 1_000_000
+        time = film.end if frame.pts is None else round(frame.pts * scale)
         if previous is None:
             film.first = time
         elif time <= previous:  # a clock that stands still or jumps back would make spans without length
             time = max(film.end, previous + 1)
-        lasts = round(frame.duration * frame.time_base * 1_000_000) if frame.duration else step
+        lasts = round(frame.duration * scale) if frame.duration else step
         previous, film.end = time, time + max(1, lasts)
         if film.end - film.first > limits.seconds * 1e6:
             raise MediaError(

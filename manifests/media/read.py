@@ -30,7 +30,7 @@ def read_frames(
         shown: list[tuple[int, npt.NDArray[np.uint8]]] = []
         wanted = None if times is None else sorted(set(times))
         pending: tuple[int, Picture] | None = None
-        for decoded in _from(film, start):
+        for decoded in frames_from(film, start):
             if decoded.time >= end:
                 break
             picture = Picture(decoded.frame, film.rotation, film.sar)
@@ -46,7 +46,9 @@ def read_frames(
         if wanted is not None and pending:
             shown.append((pending[0], pending[1].sample(want)))
         if not shown:
-            raise MediaError(f"{film.name}: no frame between {start / 1e6:.3f} s and {end / 1e6:.3f} s; was the file changed?")
+            raise MediaError(
+                f"{film.name}: no frame between {start / 1e6:.3f} s and {end / 1e6:.3f} s; was the file changed?"
+            )
     if times is not None:
         began = np.array([t for t, _ in shown])
         picked = np.maximum(np.searchsorted(began, np.asarray(times), side="right") - 1, 0)
@@ -54,7 +56,7 @@ def read_frames(
     return np.ascontiguousarray(np.stack([image for _, image in shown])[..., ::-1])
 
 
-def _from(film: Film, start: int) -> Iterator[Decoded]:
+def frames_from(film: Film, start: int) -> Iterator[Decoded]:
     """Frames from the last key frame before `start` on; from the beginning where the container cannot seek.
 
     A seek may land late (coarse index, missing index, edit lists): if the first frame is after `start`, the film is

@@ -141,9 +141,7 @@ class Scan:
 
     def _span(self, start: int, end: int) -> Span:
         rows = self._times[start - self._offset : end - self._offset]
-        frames = {
-            want: self._buffers[_uncapped(want)].between(start, end, want.cap, self.film) for want in self._wants
-        }
+        frames = {want: self._buffers[_uncapped(want)].between(start, end, want.cap, self.film) for want in self._wants}
         # A clip ends where the next frame begins; only the film's last frame needs its own duration.
         after = end - self._offset
         stop = self._times[after][0] if after < len(self._times) else rows[-1][1]

@@ -1,0 +1,317 @@
+"""The command line: `vidcurate COMMAND --help` shows examples of each.
+
+Exit codes: 0 well; 1 a run without a single row, with more failures than allowed, or with --strict and any failure;
+2 wrong use, said in one sentence.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from curation import doctor as doctor_module
+from curation import explain, recipes
+from curation.export import export as export_clips
+from curation.folder import Folder
+from curation.recipe import Recipe, with_settings
+from curation.run import Result, plan_run, run
+from manifests.media.container import is_remote
+
+app = typer.Typer(
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    help="Turns raw video into training data for video generators, and trains one on it.",
+    epilog="Start with: vidcurate run VIDEOS --out DIR",
+)
+
+Sources = Annotated[list[str], typer.Argument(help="Files, folders, globs, lists (txt, jsonl, parquet) or URLs.")]
+Out = Annotated[Path, typer.Option("--out", help="Folder to write; an earlier run in it is resumed.")]
+Dir = Annotated[Path, typer.Argument(help="Folder that `vidcurate run --out` wrote.")]
+RecipeName = Annotated[str, typer.Option("--recipe", help="Name of a recipe, or FILE.py[:function].")]
+Settings = Annotated[list[str] | None, typer.Option("--set", help="key=value on top of the recipe; may be repeated.")]
+Workers = Annotated[
+    int | None, typer.Option("--workers", min=1, help="Local worker processes; one per core by default.")
+]
+Scheduler = Annotated[
+    str | None, typer.Option("--scheduler", help="Address of a running Dask scheduler, tcp://HOST:PORT.")
+]
+Offline = Annotated[bool, typer.Option("--offline", help="Refuse the network: no remote source, no model download.")]
+MeasureAll = Annotated[
+    bool, typer.Option("--measure-all", help="Measure costly signals of already rejected clips too.")
+]
+MaxFailures = Annotated[int | None, typer.Option("--max-failures", min=0, help="Exit with 1 when more inputs fail.")]
+Strict = Annotated[bool, typer.Option("--strict", help="Exit with 1 when any input fails.")]
+
+
+def main() -> None:
+    """Runs a command; a ValueError is the user's to mend and is said in one sentence."""
+    try:
+        app()
+    except ValueError as error:
+        print(f"vidcurate: {error}", file=sys.stderr)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        print("vidcurate: stopped; the same command goes on from here.", file=sys.stderr)
+        sys.exit(130)
+
+
+def _recipe(name: str, settings: list[str] | None) -> Recipe:
+    return with_settings(recipes.find(name), settings or [])
+
+
+@app.command("run")
+def run_command(
+    sources: Sources,
+    out: Out,
+    recipe: RecipeName = "embedded",
+    settings: Settings = None,
+    workers: Workers = None,
+    scheduler: Scheduler = None,
+    offline: Offline = False,
+    measure_all: MeasureAll = False,
+    max_failures: MaxFailures = None,
+    strict: Strict = False,
+) -> None:
+    """Curate videos: split, measure, decide, caption, report. A second call resumes.
+
+    Examples:
+
+      vidcurate run videos/ --out out
+
+      vidcurate run 's3://bucket/raw/*.mp4' --out out --scheduler tcp://10.0.0.1:8786
+
+      vidcurate run videos/ --out out --set rules.text.high=0.02 --set copies.mirror=true
+    """
+    _finish_run(_run(sources, out, recipe, settings, workers, scheduler, offline, measure_all), max_failures, strict)
+
+
+def _run(
+    sources: list[str],
+    out: Path,
+    recipe: str,
+    settings: list[str] | None,
+    workers: int | None,
+    scheduler: str | None,
+    offline: bool,
+    measure_all: bool,
+) -> Result:
+    if workers and scheduler:
+        raise ValueError("--workers and --scheduler exclude each other; the scheduler has workers of its own.")
+    if offline:
+        remote = [s for s in sources if is_remote(s)]
+        if remote:
+            raise ValueError(f"--offline: {remote[0]} is on the network; give a local path.")
+        os.environ |= {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1"}
+    origin: dict[str, Any] = {"recipe": _absolute(recipe), "set": settings or []}
+    return run(
+        sources,
+        out,
+        _recipe(recipe, settings),
+        workers=workers,
+        scheduler=scheduler,
+        measure_all=measure_all,
+        origin=origin,
+    )
+
+
+def _absolute(recipe: str) -> str:
+    """A recipe file under a name that later commands find from anywhere."""
+    path, colon, function = recipe.partition(":")
+    return f"{Path(path).resolve()}{colon}{function}" if path.endswith(".py") else recipe
+
+
+def _finish_run(result: Result, max_failures: int | None, strict: bool) -> None:
+    _summary(result)
+    failures = result.counts["quarantined"]
+    if not result.clips.num_rows:
+        _give_up("no clip came out of these inputs; videos.parquet says why")
+    if max_failures is not None and failures > max_failures:
+        _give_up(f"{failures} inputs failed, {max_failures} are allowed; videos.parquet says why")
+    if strict and failures:
+        _give_up(f"{failures} inputs failed and --strict allows none; videos.parquet says why")
+
+
+def _give_up(reason: str) -> None:
+    print(f"vidcurate: {reason}.", file=sys.stderr)
+    raise typer.Exit(1)
+
+
+def _summary(result: Result) -> None:
+    folder = Folder(result.out)
+    from curation.report.numbers import funnel
+
+    console = Console()
+    table = Table("rule", "keeps a clip when", "alone", "first", "left", title=f"{result.clips.num_rows} clips")
+    for step in funnel(result.clips, folder.recipe):
+        table.add_row(step.name, step.condition, str(step.alone), str(step.first), str(step.left))
+    console.print(table)
+    console.print(", ".join(f"{n} {name}" for name, n in result.counts.items()), highlight=False)
+    console.print(f"manifest  {folder.store.full('clips.parquet')}", highlight=False, soft_wrap=True)
+    console.print(f"report    {folder.store.full('report.html')}", highlight=False, soft_wrap=True)
+
+
+@app.command()
+def plan(sources: Sources, out: Out, recipe: RecipeName = "embedded", settings: Settings = None) -> None:
+    """Show what a run would do and what is done already; runs nothing.
+
+    Example: vidcurate plan videos/ --out out
+    """
+    for line in plan_run(sources, out, _recipe(recipe, settings)):
+        print(line)
+
+
+@app.command()
+def status(folder: Dir) -> None:
+    """Show what each stage did, and what failed.
+
+    Example: vidcurate status out
+    """
+    for line in explain.status(Folder(folder)):
+        print(line)
+
+
+@app.command()
+def report(folder: Dir) -> None:
+    """Write DIR/report.html again from the stored tables.
+
+    Example: vidcurate report out
+    """
+    print(Folder(folder).report())
+
+
+@app.command()
+def judge(
+    folder: Dir,
+    recipe: Annotated[
+        str | None, typer.Option("--recipe", help="Take rules, copies and resampling from this one.")
+    ] = None,
+    settings: Settings = None,
+) -> None:
+    """Apply rules, copies and resampling anew to the stored signals; no video is decoded.
+
+    Example: vidcurate judge out --set rules.text.high=0.02 --set rules.shaky=off
+    """
+    _summary(Folder(folder).judge(recipe and _absolute(recipe), settings or []))
+
+
+@app.command()
+def why(folder: Dir, clip: Annotated[str, typer.Argument(help="A clip_id, or the beginning of one.")]) -> None:
+    """Say everything about one clip: signals, rules, decisions.
+
+    Example: vidcurate why out 3f2a
+    """
+    for line in explain.why(Folder(folder), clip):
+        print(line)
+
+
+@app.command()
+def doctor() -> None:
+    """Say what is installed, what missing features need, and what this machine offers.
+
+    Example: vidcurate doctor
+    """
+    table = Table("", "what", "found", "remedy", box=None)
+    findings = doctor_module.examine()
+    for finding in findings:
+        table.add_row(
+            "ok" if finding.well else "--", finding.what, finding.says, "" if finding.well else finding.remedy
+        )
+    Console().print(table, highlight=False, markup=False)
+    if not findings[0].well:
+        raise typer.Exit(1)
+
+
+@app.command()
+def export(
+    folder: Dir,
+    kind: Annotated[str, typer.Option("--format", help="webdataset, clips or jsonl.")],
+    to: Annotated[Path, typer.Option("--to", help="Folder to write.")],
+    which: Annotated[str, typer.Option("--which", help="sampled or kept.")] = "sampled",
+    short: Annotated[int, typer.Option("--short", min=0, help="Scale down to this short side; 0 keeps the size.")] = 0,
+) -> None:
+    """Hand the clips over to other tools; only here is footage encoded again.
+
+    Example: vidcurate export out --format webdataset --to shards --short 480
+    """
+    count = export_clips(Folder(folder), kind, to, which, short, say=lambda text: print(text, file=sys.stderr))
+    print(f"{count} clips in {to}")
+
+
+@app.command()
+def train(
+    folder: Dir,
+    out: Annotated[Path, typer.Option("--out", help="Folder for checkpoints; an earlier training in it is resumed.")],
+    recipe: Annotated[str, typer.Option("--recipe", help="Name of a training recipe.")] = "tiny_cogvideox",
+) -> None:
+    """Train VAE, text encoder and transformer on the sampled clips; resumes.
+
+    Example: vidcurate train out --recipe tiny_cogvideox --out out/train
+    """
+    print(_train(folder, out, recipe))
+
+
+def _train(folder: Path, out: Path, recipe: str) -> Path:
+    import generator
+    from generator import recipes as training
+
+    return Path(generator.train(folder, training.named(recipe), out))
+
+
+@app.command()
+def generate(
+    checkpoint: Annotated[Path, typer.Argument(help="Folder that `vidcurate train --out` wrote.")],
+    prompt: Annotated[str, typer.Option("--prompt", help="What to show.")],
+    output: Annotated[Path, typer.Option("-o", "--output", help="The .mp4 to write.")],
+    image: Annotated[
+        Path | None, typer.Option("--image", help="First frame, where the model was trained for it.")
+    ] = None,
+    steps: Annotated[int, typer.Option("--steps", min=1, help="Sampler steps.")] = 50,
+    guidance: Annotated[float, typer.Option("--guidance", help="Classifier-free guidance scale.")] = 6.0,
+    seed: Annotated[int, typer.Option("--seed", help="Of the noise.")] = 0,
+) -> None:
+    """Sample a video from a trained checkpoint.
+
+    Example: vidcurate generate out/train --prompt "Pan left. A bright scene" -o sample.mp4
+    """
+    import generator
+
+    print(generator.generate(checkpoint, prompt, output, image=image, steps=steps, guidance=guidance, seed=seed))
+
+
+@app.command("end-to-end")
+def end_to_end(
+    sources: Sources,
+    out: Out,
+    train_recipe: Annotated[str, typer.Option("--train-recipe", help="Name of a training recipe.")] = "tiny_cogvideox",
+    recipe: RecipeName = "embedded",
+    settings: Settings = None,
+    workers: Workers = None,
+    scheduler: Scheduler = None,
+    offline: Offline = False,
+    prompt: Annotated[
+        str | None, typer.Option("--prompt", help="Of the sample; a training caption by default.")
+    ] = None,
+    max_failures: MaxFailures = None,
+    strict: Strict = False,
+) -> None:
+    """Curate, train on the result, and sample a clip: one command.
+
+    Example: vidcurate end-to-end videos/ --out out
+    """
+    import generator
+    from generator import recipes as training
+
+    training.named(train_recipe)  # a wrong name is said before hours of curation, not after
+    result = _run(sources, out, recipe, settings, workers, scheduler, offline, measure_all=False)
+    _finish_run(result, max_failures, strict)
+    checkpoint = _train(out, out / "train", train_recipe)
+    words = prompt or next((c for c in result.clips.filter(result.clips["sampled"])["caption"].to_pylist() if c), "")
+    sample = generator.generate(checkpoint, words, out / "sample.mp4")
+    print(f"training  {checkpoint}\nsample    {sample}  ({words})")

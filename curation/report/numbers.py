@@ -1,0 +1,144 @@
+"""What the report counts: the funnel, histograms, corpus statistics."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from curation.decide import COPY
+from curation.recipe import Recipe
+from filters.rules import Rule
+from manifests.schema import is_internal
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One row of the funnel. alone: clips that fail this rule; first: clips whose first failed rule it is; only: clips
+    that fail nothing else; left: clips that passed it and all before it."""
+
+    name: str
+    condition: str
+    why: str
+    alone: int
+    first: int
+    only: int
+    left: int
+
+
+def funnel(clips: pa.Table, recipe: Recipe) -> list[Step]:
+    failed = clips["failed_rules"].to_pylist()
+    alone = Counter(name for names in failed for name in names)
+    first = Counter(names[0] for names in failed if names)
+    only = Counter(names[0] for names in failed if len(names) == 1)
+    rules = [(r.name, str(r), r.why) for r in recipe.rules]
+    rules.append(
+        (COPY, f"similarity < {recipe.copies.share:g}", "the same footage is in the set already, better or longer")
+    )
+    left, steps = len(failed), []
+    for name, condition, why in rules:
+        left -= first[name]
+        steps.append(Step(name, condition, why, alone[name], first[name], only[name], left))
+    return steps
+
+
+@dataclass(frozen=True, slots=True)
+class Histogram:
+    """Counts of kept and rejected clips over equal bins from low to high; marks are thresholds, as shares of the
+    width, with their text."""
+
+    name: str
+    doc: str
+    unit: str
+    low: float
+    high: float
+    median: float
+    kept: tuple[int, ...]
+    rejected: tuple[int, ...]
+    marks: tuple[tuple[float, str], ...]
+    missing: int
+
+
+def histograms(clips: pa.Table, rules: Sequence[Rule], bins: int = 32) -> list[Histogram]:
+    """One for every numeric signal that was measured, signals that a rule reads first."""
+    read = [r.column for r in rules if r.column]
+    kept = np.asarray(clips["kept"])
+    numeric = [f for f in clips.schema if pa.types.is_floating(f.type) and not is_internal(f)]
+    passive = {"fps", "sample_aspect_ratio", "film_offset_s", "copy_similarity", "sample_probability"}
+    fields = [f for f in numeric if f.name not in passive and clips[f.name].null_count < clips.num_rows]
+    fields.sort(key=lambda f: read.index(f.name) if f.name in read else len(read))
+    made = []
+    for f in fields:
+        values = np.asarray(pc.fill_null(clips[f.name], float("nan")), np.float64)
+        there = np.isfinite(values)
+        bounds = [b for r in rules if r.column == f.name for b in (r.low, r.high) if b is not None]
+        low, high = _range(values[there], bounds)
+        edges = np.linspace(low, high, bins + 1)
+        inside = np.clip(values, low, high)
+        said = {k.decode(): v.decode() for k, v in (f.metadata or {}).items()}
+        made.append(
+            Histogram(
+                f.name,
+                said.get("doc", ""),
+                said.get("unit", ""),
+                low,
+                high,
+                float(np.median(values[there])),
+                tuple(np.histogram(inside[there & kept], edges)[0].tolist()),
+                tuple(np.histogram(inside[there & ~kept], edges)[0].tolist()),
+                tuple(((b - low) / (high - low), f"{b:g}") for b in bounds),
+                int((~there).sum()),
+            )
+        )
+    return made
+
+
+def _range(values: npt.NDArray[np.float64], bounds: Sequence[float]) -> tuple[float, float]:
+    """From the 1st to the 99th percentile, widened to show every threshold; outliers are counted in the end bins."""
+    low, high = np.percentile(values, (1, 99))
+    low, high = min([low, *bounds]), max([high, *bounds])
+    spread = high - low or abs(high) or 1.0
+    return float(low - 0.02 * spread), float(high + 0.05 * spread)
+
+
+@dataclass(frozen=True, slots=True)
+class Corpus:
+    """How much there is of clips that satisfy some condition."""
+
+    name: str
+    clips: int
+    hours: float
+    mean_s: float
+    landscape: float
+
+
+def corpus(clips: pa.Table) -> list[Corpus]:
+    seconds = np.asarray(clips["duration_s"])
+    wide = np.asarray(clips["width"]) >= np.asarray(clips["height"])
+    masks = {
+        "all": np.ones(len(seconds), bool),
+        "kept": np.asarray(clips["kept"]),
+        "sampled": np.asarray(clips["sampled"]),
+    }
+    for name in sorted({s for subsets in clips["subsets"].to_pylist() for s in subsets}):
+        masks[name] = np.array([name in subsets for subsets in clips["subsets"].to_pylist()])
+    return [
+        Corpus(
+            name,
+            int(mask.sum()),
+            float(seconds[mask].sum() / 3600),
+            float(seconds[mask].mean()) if mask.any() else 0.0,
+            float(wide[mask].mean()) if mask.any() else 0.0,
+        )
+        for name, mask in masks.items()
+    ]
+
+
+def counts(column: pa.ChunkedArray) -> list[tuple[str, int]]:
+    """How often each value occurs, most common first; nulls left out."""
+    return Counter(str(v) for v in column.to_pylist() if v is not None).most_common()

@@ -63,7 +63,7 @@ def receipt_name(stage: str, part: str) -> str:
 
 def receipts(store: Store, stage: str) -> dict[str, Receipt]:
     """Receipts of all whole parts of a stage, by part."""
-    names = store.list(f"stages/{stage}/receipts", ".json")
+    names = store.names(f"stages/{stage}/receipts", ".json")
     return {n: Receipt(**_tuples(store.read_json(receipt_name(stage, n)))) for n in names}
 
 

@@ -69,7 +69,7 @@ def embedded() -> Recipe:
             Rule("dark_or_burnt", "exposure", low=0.1, high=0.93, why="too dark or too bright to see"),
             Rule("flat", "contrast", low=0.12, why="blank pages, fog and plain screens"),
             Rule("blurred", "sharpness", low=0.4, why="out of focus or scaled up"),
-            Rule("blocky", "blockiness", high=1.2, why="coding blocks are seen"),
+            Rule("blocky", "blockiness", high=1.0, why="coding blocks are seen"),
             Rule("noisy", "noise", high=8.0, why="grain hides the picture"),
             Rule("letterbox", "letterbox_fraction", high=0.35, why="more border than a cinema format explains"),
             Rule("unsightly", "aesthetic_photo", low=0.45, why="several photographic measures are poor at once"),

@@ -108,7 +108,7 @@ class PackWriter:
         return len(self._ids)
 
     def rewind(self, mark: int) -> None:
-        """Forgets what a failed video added and was not written yet; written rows are orphans that nothing refers to."""
+        """Forgets what a failed video added; rows that were written already stay, and nothing refers to them."""
         del self._ids[mark:], self._packed[mark:]
 
     def flush(self) -> None:

@@ -1,8 +1,8 @@
 """Camera motion: which way the camera moves, as one word and a confidence.
 
 The words are Movie Gen's 16 plus roll_cw and roll_ccw. From a similarity fitted to the flow this signal tells pan,
-tilt, zoom, roll, static and handheld; truck, pedestal, push, pull, arc and tracking need parallax, which it does not use. The
-words describe the camera: in a pan to the left the picture moves to the right.
+tilt, zoom, roll, static and handheld; truck, pedestal, push, pull, arc and tracking need parallax, which it does not
+use. The words describe the camera: in a pan to the left the picture moves to the right.
 
 Confidence, 0..1, is the product of how much of the picture follows the motion, how steady its direction is, and how
 much it stands out from the other components.

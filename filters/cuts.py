@@ -24,6 +24,8 @@ from manifests.types import EVERY_FRAME, Boundary, Image, Sampling, Splitter
 LOOK = Sampling(EVERY_FRAME, 90, color=True)
 _REPEAT = 0.05
 """Mean difference (grey levels) below which a frame repeats the one before, as in animation drawn on twos."""
+_MOST_REPEATS = 4
+"""So many repeats are kept from the detector; more are a picture that stands still, which it must see."""
 _RETURNS = 0.35
 """A cut is a flash when some frame after it is closer to some frame before it than this share of the jump."""
 
@@ -62,12 +64,13 @@ class CutSplitter:
     wants = LOOK
 
     def __init__(self, settings: Cuts, fps: float):
-        fps = min(max(fps, 1.0), 240.0)
+        fps = float(min(max(fps, 1.0), 240.0))
         self._fps = fps
         self._detector = _Adaptive(adaptive_threshold=settings.ratio, min_content_val=settings.content, min_scene_len=1)
         self._fed: deque[tuple[int, float]] = deque(maxlen=16)  # film frame number, score of what the detector saw
         self._fed_count = 0
         self._last: Image | None = None
+        self._repeats = 0
         self._lag = max(8, math.ceil(settings.lag * fps))
         self._flash = max(3, math.ceil(fps / 3))
         self._thumbs: deque[npt.NDArray[np.float32]] = deque(maxlen=self._lag + 8 * self._flash)
@@ -101,7 +104,11 @@ class CutSplitter:
 
     def _propose(self, index: int, image: Image) -> None:
         if self._last is not None and cv2.norm(image, self._last, cv2.NORM_L1) < _REPEAT * image.size:
-            return
+            self._repeats += 1
+            if self._repeats <= _MOST_REPEATS:
+                return
+        else:
+            self._repeats = 0
         self._last = image
         proposed = self._detector.process_frame(FrameTimecode(self._fed_count, self._fps), image)
         self._fed.append((index, self._detector.score))
@@ -127,16 +134,17 @@ class CutSplitter:
         found: list[Boundary] = []
         for fade in fades:
             self._cuts = [c for c in self._cuts if not fade.start - 1 <= c[0] <= fade.end + 1]
-            out_ramp, in_ramp = fade.ramps
-            if not (out_ramp or in_ramp) and self._is_flash(fade.start, fade.end + 1):
+            hard_start, hard_end = fade.hard_edges
+            if hard_start and hard_end and self._is_flash(fade.start, fade.end + 1):
                 continue
             if fade.start <= self._done and fade.end < self._done:
                 continue
-            if not out_ramp and fade.start > self._done:
+            if hard_start and fade.start > self._done:
                 found.append(Boundary("cut", fade.start, fade.start, 1.0))
             found.append(Boundary("fade", max(fade.start, self._done), fade.end, 1.0))
-            if not in_ramp and fade.end < self._index:
+            if hard_end and fade.end < self._index:
                 found.append(Boundary("cut", fade.end + 1, fade.end + 1, 1.0))
+        self._cuts = [c for c in self._cuts if c[0] > self._done]  # the detector may answer after a fade is told
         ready = [c for c in self._cuts if c[0] < settled]
         self._cuts = [c for c in self._cuts if c[0] >= settled]
         found += [Boundary("cut", k, k, score) for k, score in ready if not self._is_flash(k, k)]

@@ -19,7 +19,8 @@ BLACK = 12.0
 
 @dataclass(frozen=True, slots=True)
 class Fade:
-    """Frames `start`..`end` are not clean; `core_start`..`core_end` of them are plain black or white."""
+    """Frames `start`..`end` are not clean; `core_start`..`core_end` of them are plain black or white. Where a plain
+    stretch is long enough to be a shot, the core is empty and the fade is the ramp on one side of it."""
 
     start: int
     core_start: int
@@ -27,9 +28,10 @@ class Fade:
     end: int
 
     @property
-    def ramps(self) -> tuple[bool, bool]:
-        """Whether it goes down and comes back gradually."""
-        return self.start < self.core_start, self.end > self.core_end
+    def hard_edges(self) -> tuple[bool, bool]:
+        """Whether it begins, and whether it ends, with a cut to or from the plain core."""
+        core = self.core_start <= self.core_end
+        return core and self.start == self.core_start, core and self.end == self.core_end
 
 
 class FadeFinder:
@@ -61,7 +63,7 @@ class FadeFinder:
         crossed = self._detector.process_frame(FrameTimecode(index, self._fps), np.full((1, 1), level))
         found: list[Fade] = []
         if self._in is not None and not self._still_rising(index):
-            found.append(self._finish(index - 2))  # the frame before this one was the first clean one
+            found += self._finish(index - 2)  # the frame before this one was the first clean one
         if crossed and self._out is not None:
             self._in = index
         elif self._out is None and self._in is None and level < BLACK:
@@ -81,17 +83,17 @@ class FadeFinder:
 
     def flush(self, frames: int) -> list[Fade]:
         if self._in is not None:
-            return [self._finish(frames - 1)]
+            return self._finish(frames - 1)
         if self._out is not None and not self._plain_shot:
             return [Fade(self._start, self._out, frames - 1, frames - 1)]
         return []
 
-    def _finish(self, end: int) -> Fade:
+    def _finish(self, end: int) -> list[Fade]:
         assert self._in is not None and self._out is not None
         start, core = (self._in, self._in) if self._plain_shot else (self._start, self._out)
         fade = Fade(start, core, self._in - 1, end)
         self._out = self._in = None
-        return fade
+        return [fade] if fade.start <= fade.end else []
 
     def _at(self, index: int) -> float:
         return self._levels[index - self._offset]

@@ -64,9 +64,9 @@ def camera_path(frames: Frames) -> CameraPath:
     height, width = frames.images[0].shape
     rows, columns = _grid(height, width)
     pairs = np.empty((len(frames) - 1, len(rows), 2), np.float32)
-    solver = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_ULTRAFAST)
+    solver = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_ULTRAFAST)
     for k in range(len(pairs)):
-        pairs[k] = solver.calc(frames.images[k], frames.images[k + 1], None)[rows, columns]
+        pairs[k] = solver.calc(frames.images[k], frames.images[k + 1], None)[rows, columns]  # type: ignore[call-overload]
     seconds = np.maximum(np.diff(np.asarray(frames.times, np.float64)) / 1e6, 1e-3)
     scale = REFERENCE / min(height, width)
     x, y = columns - (width - 1) / 2, rows - (height - 1) / 2

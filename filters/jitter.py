@@ -37,6 +37,6 @@ class Jitter:
 
     def _rate(self, clip: Clip, frames: Frames) -> float:
         detector = ContentDetector(threshold=self.threshold, min_scene_len=0)
-        fps = min(max(frames.fps, 1.0), 240.0)
+        fps = float(min(max(frames.fps, 1.0), 240.0))
         fired = sum(bool(detector.process_frame(FrameTimecode(k, fps), image)) for k, image in enumerate(frames.images))
         return fired / max(clip.seconds, 1e-3)

@@ -1,0 +1,159 @@
+"""Boundaries: on synthetic films nothing is missed and nothing invented."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from filters.cuts import LOOK, Cuts
+from manifests.films.film import Film, Then, Truth, render
+from manifests.films.shots import Shot
+from manifests.media.container import decode, open_film
+from manifests.media.pixels import Picture
+from manifests.types import Boundary
+from tests.conftest import read_lines
+
+
+def boundaries(path: str | Path) -> list[Boundary]:
+    with open_film(str(path)) as film:
+        splitter = Cuts().start(film.fps)
+        found: list[Boundary] = []
+        for decoded in decode(film):
+            found += splitter.push(decoded.index, Picture(decoded.frame, film.rotation, film.sar).sample(LOOK))
+            assert all(b.next_shot <= decoded.index + 1 for b in found)
+        return found + splitter.flush()
+
+
+def scores(found: Sequence[int], truth: Sequence[int], slack: int = 1) -> tuple[int, int, int]:
+    """True positives, false positives, false negatives."""
+    hit = sum(any(abs(f - t) <= slack for f in found) for t in truth)
+    wrong = sum(not any(abs(f - t) <= slack for t in truth) for f in found)
+    return hit, wrong, len(truth) - hit
+
+
+def hard(found: Sequence[Boundary]) -> list[int]:
+    return [b.start for b in found if b.kind == "cut"]
+
+
+def random_films() -> list[Film]:
+    """Films of random shots joined by hard cuts and fades, at several rates and shapes. No two neighbours share a photo,
+    and only one photo is a plain grey texture: from one of these to another even an eye can miss the cut."""
+    rng = np.random.default_rng(7)
+    names = ["temple", "dahlia", "cat", "coffee", "rocket", "astronaut", "motorcycle", "grass", "galaxies"]
+    moves = ["static", "pan_left", "pan_right", "tilt_up", "zoom_in", "zoom_out", "roll_cw", "shake"]
+    films = []
+    for number, (fps, size) in enumerate([(24, (320, 180)), (30, (180, 320)), (60, (320, 240)), (12, (320, 180))]):
+        shots = []
+        for _ in range(8):
+            name = str(rng.choice([n for n in names if not shots or n != shots[-1].backdrop]))
+            move = str(rng.choice(moves))
+            speed = 0.012 if move == "shake" else float(rng.uniform(0.05, 0.35))
+            shots.append(Shot(name, float(rng.uniform(0.8, 2.4)), move, speed, actors=int(rng.integers(0, 3)), seed=number))
+        then = tuple(Then("fade", 0.7) if rng.random() < 0.2 else Then() for _ in shots[1:])
+        films.append(Film(f"random{number}", tuple(shots), then, *size, fps=fps, fade_in=0.5 if number % 2 else 0.0))
+    return films
+
+
+def test_hard_cuts_of_synthetic_films_are_found_exactly(demo: tuple[Path, dict[str, Truth]], tmp_path: Path) -> None:
+    truths = [*demo[1].values(), *(render(film, tmp_path) for film in random_films())]
+    total = np.zeros(3, int)
+    for truth in truths:
+        cuts = [e.start for e in truth.events if e.kind == "cut"]
+        gradual = [e for e in truth.events if e.kind == "dissolve"]
+        found = [c for c in hard(boundaries(truth.path)) if not any(e.start <= c <= e.end + 1 for e in gradual)]
+        counted = scores(found, cuts, slack=0)
+        assert counted[1:] == (0, 0), (truth.path, found, cuts)
+        total += counted
+    assert total[0] > 45
+
+
+def test_fades_are_found_where_they_are(demo: tuple[Path, dict[str, Truth]], tmp_path: Path) -> None:
+    truths = [*demo[1].values(), *(render(film, tmp_path) for film in random_films())]
+    count = 0
+    for truth in truths:
+        found = [b for b in boundaries(truth.path) if b.kind == "fade"]
+        wanted = [e for e in truth.events if e.kind == "fade"]
+        assert len(found) == len(wanted), truth.path
+        for fade, event in zip(found, wanted, strict=True):
+            assert abs(fade.start - event.start) <= 2 and abs(fade.end - event.end) <= 2, (truth.path, fade, event)
+        count += len(wanted)
+    assert count > 8
+
+
+def one(film: Film, folder: Path) -> list[Boundary]:
+    return boundaries(render(film, folder).path)
+
+
+def test_flashes_are_no_cuts(tmp_path: Path) -> None:
+    shot = Shot("temple", 4.0, "pan_right", 0.1, actors=1)
+    assert one(Film("f", (shot,), flashes=(20, 40, 41, 60, 61, 62)), tmp_path) == []
+
+
+def test_a_dip_to_white_is_a_fade(tmp_path: Path) -> None:
+    film = Film("w", (Shot("cat", 2.0), Shot("coffee", 2.0)), (Then("white", 0.8),))
+    (fade,) = one(film, tmp_path)
+    assert fade.kind == "fade" and abs(fade.start - 38) <= 2 and abs(fade.end - 57) <= 2
+
+
+def test_a_night_sky_is_not_black(tmp_path: Path) -> None:
+    film = Film("n", (Shot("cat", 2.0), Shot("galaxies", 2.0, gain=0.7), Shot("coffee", 2.0)))
+    assert [(b.kind, b.start) for b in one(film, tmp_path)] == [("cut", 48), ("cut", 96)]
+
+
+def test_black_between_hard_cuts_belongs_to_no_shot(tmp_path: Path) -> None:
+    black = Shot("cat", 0.5, gain=0.0)
+    film = Film("b", (Shot("cat", 2.0), black, Shot("coffee", 2.0)))
+    assert [(b.kind, b.start, b.end) for b in one(film, tmp_path)] == [("cut", 48, 48), ("fade", 48, 59), ("cut", 60, 60)]
+
+
+def test_long_black_is_a_shot_of_its_own(tmp_path: Path) -> None:
+    film = Film("l", (Shot("cat", 2.0), Shot("cat", 5.0, gain=0.0), Shot("coffee", 2.0)))
+    assert [(b.kind, b.start) for b in one(film, tmp_path)] == [("cut", 48), ("cut", 168)]
+
+
+def test_a_film_that_is_all_black_has_no_boundary(tmp_path: Path) -> None:
+    assert one(Film("k", (Shot("cat", 1.0, gain=0.0),)), tmp_path) == []
+    assert one(Film("m", (Shot("cat", 6.0, gain=0.0),)), tmp_path) == []
+
+
+def test_what_is_settled_stays_settled(demo: tuple[Path, dict[str, Truth]]) -> None:
+    for truth in demo[1].values():
+        with open_film(truth.path) as film:
+            splitter, settled = Cuts().start(film.fps), 0
+            for decoded in decode(film):
+                picture = Picture(decoded.frame, film.rotation, film.sar).sample(LOOK)
+                for boundary in splitter.push(decoded.index, picture):
+                    assert boundary.start >= settled or boundary.next_shot >= settled
+                assert splitter.settled >= settled
+                settled = splitter.settled
+
+
+@pytest.mark.footage
+def test_cuts_of_real_footage(footage: Path) -> None:
+    total = np.zeros(3, int)
+    truth = footage / "public_truth"
+    for row in read_lines(truth / "cuts.jsonl"):
+        cuts = [e["frame"] for e in row["events"] if e["type"] == "cut"]
+        gradual = [(e["start"], e["end"]) for e in row["events"] if e["type"] != "cut"]
+        found = [f for f in hard(boundaries(truth / row["file"])) if not any(a - 1 <= f <= b + 1 for a, b in gradual)]
+        total += scores(found, cuts)
+    for row in read_lines(truth / "real_cuts.jsonl"):
+        if row["complete"]:
+            total += scores(hard(boundaries(truth / row["file"])), row["hard_cuts"])
+    f1 = 2 * total[0] / (2 * total[0] + total[1] + total[2])
+    print(f"\nreal hard cuts: {total[0]} found, {total[1]} false, {total[2]} missed, F1 {f1:.3f}")
+    assert f1 >= 0.97
+
+
+@pytest.mark.footage
+def test_fades_of_real_footage(footage: Path) -> None:
+    truth = footage / "public_truth"
+    for row in read_lines(truth / "cuts.jsonl"):
+        found = [b for b in boundaries(truth / row["file"]) if b.kind == "fade"]
+        wanted = [e for e in row["events"] if e["type"].startswith(("fade", "dip"))]
+        assert len(found) == len(wanted)
+        for fade, event in zip(found, wanted, strict=True):
+            assert abs(fade.start - event["start"]) <= 2 and abs(fade.end - event["end"]) <= 2, (row["file"], fade, event)

@@ -29,7 +29,7 @@ def connect(workers: int | None = None, scheduler: str | None = None, client: Cl
         return
     if scheduler:
         try:
-            remote = Client(scheduler, timeout="20s")
+            remote = Client(scheduler, timeout="10s")
         except (OSError, TimeoutError) as error:
             raise ValueError(
                 f"no Dask scheduler answers at {scheduler} ({error}); start one with `dask scheduler`."
@@ -52,7 +52,7 @@ def connect(workers: int | None = None, scheduler: str | None = None, client: Cl
             n_workers=count,
             threads_per_worker=1,
             processes=True,
-            dashboard_address=None,
+            dashboard_address=":0",
             memory_limit=int(psutil.virtual_memory().total * 0.9 / count),
             silence_logs=logging.CRITICAL,
         )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import os
 import pickle
+import sys
 import time
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -12,7 +13,7 @@ from typing import Any
 import cloudpickle
 import cv2
 
-from curation.recipe import Recipe
+from curation.recipe import RECIPE_MODULE, Recipe
 from manifests.store import Store
 
 
@@ -83,9 +84,7 @@ class Job:
         """With cloudpickle, by value where a user's recipe file defined a signal: workers cannot import that file."""
         for signal in (*self.recipe.walk, *self.recipe.costly):
             module = type(signal).__module__
-            if module.startswith("vidcurate_recipe_"):
-                import sys
-
+            if module.startswith(RECIPE_MODULE):
                 cloudpickle.register_pickle_by_value(sys.modules[module])
         return cloudpickle.dumps(self)
 

@@ -26,6 +26,10 @@ from manifests.schema import merge
 from manifests.types import Sampling, Signal
 
 
+RECIPE_MODULE = "vidcurate_recipe_"
+"""Modules made of users' recipe files begin so; workers cannot import them."""
+
+
 @dataclass(frozen=True, slots=True)
 class Parts:
     """How videos are grouped into parts, the unit of work and of resuming: a part is closed when it holds so many
@@ -104,10 +108,6 @@ def columns_of(rule: Rule) -> set[str]:
         return {rule.column}
     text = str(rule.where)
     return {word for word in text.replace("(", " ").replace(")", " ").replace(",", " ").split() if word.isidentifier()}
-
-
-SCAN_SETTINGS = ("signals", "costly", "cuts", "pieces", "limits", "pack", "fingerprint", "descriptor")
-"""Fields that decide what is measured; changing one needs the videos again."""
 
 
 def with_settings(recipe: Recipe, settings: Sequence[str]) -> Recipe:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import importlib.util
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from curation.recipe import Recipe
+from curation.recipe import RECIPE_MODULE, Recipe
 from filters.aesthetics import PhotographicQuality
 from filters.blockiness import Blockiness
 from filters.borders import Letterbox
@@ -99,9 +100,10 @@ def find(reference: str) -> Recipe:
 
 
 def _from_file(path: Path, name: str) -> Recipe:
-    spec = importlib.util.spec_from_file_location(f"vidcurate_recipe_{path.stem}", path)
+    spec = importlib.util.spec_from_file_location(f"{RECIPE_MODULE}{path.stem}", path)
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module  # dataclasses and pickling look their module up
     try:
         spec.loader.exec_module(module)
         made = getattr(module, name)()

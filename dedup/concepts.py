@@ -12,10 +12,11 @@ import numpy.typing as npt
 @dataclass(frozen=True, slots=True)
 class Concepts:
     """count: number of clusters; 0 takes the square root of half the number of clips, the usual rule of thumb.
-    seed and rounds: of the k-means."""
+    rounds, tries, seed: of the k-means; the best of several tries is taken."""
 
     count: int = 0
     rounds: int = 20
+    tries: int = 5
     seed: int = 0
     version: int = 1
 
@@ -35,7 +36,12 @@ def cluster(vectors: npt.NDArray[np.float32], settings: Concepts) -> npt.NDArray
     faiss.omp_set_num_threads(1)
     try:
         means = faiss.Kmeans(
-            vectors.shape[1], clusters, niter=settings.rounds, seed=settings.seed + 1, min_points_per_centroid=1
+            vectors.shape[1],
+            clusters,
+            niter=settings.rounds,
+            nredo=settings.tries,
+            seed=settings.seed + 1,
+            min_points_per_centroid=1,
         )
         means.train(vectors)
         _, nearest = means.index.search(vectors, 1)

@@ -2,7 +2,8 @@
 
 Per frame: mean Lab colour on a 4x4 grid (48 numbers), gradient orientations on a 4x4 grid (8 directions, 128 numbers),
 and a hue-saturation histogram (32 numbers); each group has unit length. The mean over frames has unit length too, so
-inner products are cosines. It groups shots by look, not by meaning; CLIP embeddings take its place where they are to be had.
+inner products are cosines. It groups shots by look, not by meaning; CLIP embeddings take its place where they are to
+be had.
 """
 
 from __future__ import annotations

@@ -23,7 +23,7 @@ _SIDE, _KEPT = 64, 16
 
 
 def pdq(images: Sequence[Image]) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64]]:
-    """Luma pictures (H, W) -> hashes (N, 32) uint8, packed, and qualities (N,) 0..100; below 50 a picture is too plain."""
+    """Luma pictures (H, W) -> hashes (N, 32) uint8, packed, and qualities (N,) 0..100; below 50 it is too plain."""
     if not images:
         return np.zeros((0, BITS // 8), np.uint8), np.zeros(0, np.int64)
     small = np.stack([_shrink(image) for image in images])

@@ -1,0 +1,59 @@
+"""3D VAEs and diffusion transformers for video, trained from a manifest.
+
+    import generator
+    model = generator.load("folder")       # a diffusers-layout folder: config.json + safetensors
+    generator.export(model, "folder")
+    generator.generate("checkpoint", prompt="a red circle moves right", out_file="out.mp4")
+
+    from generator import recipes
+    from generator.train import train
+    train("manifest", recipes.tiny_cogvideox(), "checkpoint")
+
+Importing this package imports no torch; calling these functions does, and raises ValueError where it is missing.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import torch
+
+    from generator.checkpoint import Model
+
+__all__ = ["export", "generate", "load"]
+
+Folder = str | os.PathLike[str]
+
+
+def load(folder: Folder, device: str = "cpu", dtype: torch.dtype | None = None) -> Model:
+    """The model in a diffusers-layout folder; see `generator.checkpoint.load`."""
+    from generator import checkpoint
+
+    return checkpoint.load(folder, device, dtype)
+
+
+def export(model: Model, folder: Folder) -> Path:
+    """Writes a model in the diffusers layout; see `generator.checkpoint.export`."""
+    from generator import checkpoint
+
+    return checkpoint.export(model, folder)
+
+
+def generate(
+    checkpoint: Folder,
+    prompt: str,
+    out_file: Folder,
+    image: Folder | None = None,
+    steps: int = 50,
+    guidance: float = 6.0,
+    seed: int = 0,
+    frames: int | None = None,
+    fps: float | None = None,
+) -> Path:
+    """Samples one video into an mp4; see `generator.sample.generate`."""
+    from generator import sample
+
+    return sample.generate(checkpoint, prompt, out_file, image, steps, guidance, seed, frames, fps)

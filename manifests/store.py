@@ -42,23 +42,13 @@ class Store:
     def exists(self, name: str = "") -> bool:
         return bool(self.fs.exists(self.full(name)))
 
-    def list(self, folder: str, suffix: str) -> list[str]:
+    def names(self, folder: str, suffix: str) -> list[str]:
         """Names (without folder and suffix) of the whole files directly in `folder`, sorted."""
         if not self.exists(folder):
             return []
         self.fs.invalidate_cache(self.full(folder))
         names = (posixpath.basename(str(p)) for p in self.fs.ls(self.full(folder), detail=False))
         return sorted(n.removesuffix(suffix) for n in names if n.endswith(suffix) and not n.startswith("."))
-
-    def folders(self, folder: str) -> list[str]:
-        if not self.exists(folder):
-            return []
-        self.fs.invalidate_cache(self.full(folder))
-        return sorted(
-            posixpath.basename(e["name"].rstrip("/"))
-            for e in self.fs.ls(self.full(folder), detail=True)
-            if e["type"] == "directory"
-        )
 
     def read_bytes(self, name: str) -> bytes:
         return bytes(self.fs.cat_file(self.full(name)))
@@ -113,7 +103,7 @@ class Store:
         if name.endswith(".parquet") and self.fs.isfile(full):
             files = [full]
         else:
-            files = [posixpath.join(full, f"{part}.parquet") for part in self.list(name, ".parquet")]
+            files = [posixpath.join(full, f"{part}.parquet") for part in self.names(name, ".parquet")]
         if not files:
             raise FileNotFoundError(f"{self.root}/{name}: there is no such table; run the stage that writes it first.")
         return ds.dataset(files, filesystem=self.fs, format="parquet").to_table(
@@ -138,7 +128,7 @@ class Store:
         # Object stores cannot rename folders: parts are replaced one by one, then surplus ones go.
         for stem in stems:
             self.fs.mv(self.full(f"{fresh}/{stem}.parquet"), self.full(f"{name}/{stem}.parquet"))
-        for stem in set(self.list(name, ".parquet")) - set(stems):
+        for stem in set(self.names(name, ".parquet")) - set(stems):
             self.fs.rm(self.full(f"{name}/{stem}.parquet"))
 
     def clean(self, folder: str = "") -> None:

@@ -9,6 +9,8 @@ diffusers' `AutoencoderKLCogVideoX`, one to one, so weights travel both ways. Tw
   instead, because it tells the first chunk by its odd length; we tell it by being first. Odd T give equal results.
 """
 
+# mypy: disable-error-code="no-any-return, no-untyped-call"
+
 from __future__ import annotations
 
 import math
@@ -62,13 +64,13 @@ class VaeConfig:
     def __post_init__(self) -> None:
         levels = len(self.block_out_channels)
         if self.down_block_types != ("CogVideoXDownBlock3D",) * levels:
-            raise ValueError(f"down_block_types must be {levels} times CogVideoXDownBlock3D, got {self.down_block_types}.")
+            raise ValueError(f"down_block_types {self.down_block_types} must be {levels} CogVideoXDownBlock3D.")
         if self.up_block_types != ("CogVideoXUpBlock3D",) * levels:
-            raise ValueError(f"up_block_types must be {levels} times CogVideoXUpBlock3D, got {self.up_block_types}.")
+            raise ValueError(f"up_block_types {self.up_block_types} must be {levels} CogVideoXUpBlock3D.")
         if self.act_fn not in ("silu", "swish"):
             raise ValueError(f"act_fn {self.act_fn!r} is not supported; the CogVideoX VAE uses silu.")
         if self.use_quant_conv or self.use_post_quant_conv:
-            raise ValueError("use_quant_conv and use_post_quant_conv are not supported; CogVideoX checkpoints have neither.")
+            raise ValueError("use_quant_conv and use_post_quant_conv are not supported; no checkpoint has them.")
         if 2**self.temporal_levels != self.temporal_compression_ratio or self.temporal_levels >= levels:
             raise ValueError(
                 f"temporal_compression_ratio {self.temporal_compression_ratio} must be a power of two of at most "
@@ -114,14 +116,14 @@ class CausalConv3d(nn.Module):
         if self.before:
             tail = x[:, :, :1].expand(-1, -1, self.before, -1, -1) if stream.first else stream.tails[self]
             x = torch.cat([tail, x], dim=2)
-            stream.tails[self] = x[:, :, -self.before :]
+            stream.tails[self] = x[:, :, -self.before :].clone()
         return self.conv(x)
 
 
 class GroupNorm(nn.GroupNorm):
     """Pools over all frames of the chunk. Takes the latent that `SpatialNorm` needs, and ignores it."""
 
-    def forward(self, x: Video, latent: Tensor | None = None, first: bool = True) -> Video:
+    def forward(self, x: Video, stream: Stream | None = None, latent: Tensor | None = None) -> Video:
         return super().forward(x)
 
 
@@ -131,25 +133,23 @@ class SpatialNorm(nn.Module):
     def __init__(self, channels: int, latent_channels: int, groups: int) -> None:
         super().__init__()
         self.norm_layer = nn.GroupNorm(groups, channels, eps=1e-6)
-        self.conv_y = _pointwise(latent_channels, channels)
-        self.conv_b = _pointwise(latent_channels, channels)
+        self.conv_y = CausalConv3d(latent_channels, channels, 1)
+        self.conv_b = CausalConv3d(latent_channels, channels, 1)
 
-    def forward(self, x: Video, latent: Tensor | None = None, first: bool = True) -> Video:
+    def forward(self, x: Video, stream: Stream, latent: Tensor | None = None) -> Video:
         assert latent is not None, "the decoder passes its input to every norm"
-        if first and x.shape[2] > 1:
-            latent = torch.cat([_resize(latent[:, :, :1], x[:, :, :1]), _resize(latent[:, :, 1:], x[:, :, 1:])], dim=2)
-        else:
-            latent = _resize(latent, x)
-        return self.norm_layer(x) * self.conv_y["conv"](latent) + self.conv_b["conv"](latent)
+        # Pointwise convolutions commute with nearest resizing, and the latent is the smaller of the two.
+        scale = _resize(self.conv_y(latent, stream), x, stream.first)
+        shift = _resize(self.conv_b(latent, stream), x, stream.first)
+        return self.norm_layer(x) * scale + shift
 
 
-def _pointwise(channels: int, out_channels: int) -> nn.ModuleDict:
-    # The extra level only gives the parameters their published names (`conv_y.conv.weight`).
-    return nn.ModuleDict({"conv": nn.Conv3d(channels, out_channels, 1)})
-
-
-def _resize(latent: Video, like: Video) -> Video:
-    return F.interpolate(latent, size=like.shape[-3:], mode="nearest")
+def _resize(latent: Video, like: Video, first: bool) -> Video:
+    """Nearest neighbour; the very first frame belongs to the first latent alone."""
+    if first and like.shape[2] > 1:
+        alone = F.interpolate(latent[:, :, :1], size=like[:, :, :1].shape[-3:])
+        return torch.cat([alone, F.interpolate(latent[:, :, 1:], size=like[:, :, 1:].shape[-3:])], dim=2)
+    return F.interpolate(latent, size=like.shape[-3:])
 
 
 class ResBlock(nn.Module):
@@ -170,8 +170,8 @@ class ResBlock(nn.Module):
         self.conv_shortcut = nn.Conv3d(channels, out_channels, 1) if channels != out_channels else nn.Identity()
 
     def forward(self, x: Video, stream: Stream, latent: Tensor | None = None) -> Video:
-        h = self.conv1(F.silu(self.norm1(x, latent, stream.first)), stream)
-        h = self.conv2(F.silu(self.norm2(h, latent, stream.first)), stream)
+        h = self.conv1(F.silu(self.norm1(x, stream, latent)), stream)
+        h = self.conv2(F.silu(self.norm2(h, stream, latent)), stream)
         return h + self.conv_shortcut(x)
 
 
@@ -212,13 +212,121 @@ class Level(nn.Module):
     def __init__(self, resnets: list[ResBlock], down: Downsample | None = None, up: Upsample | None = None) -> None:
         super().__init__()
         self.resnets = nn.ModuleList(resnets)
-        if down is not None:
-            self.downsamplers = nn.ModuleList([down])
-        if up is not None:
-            self.upsamplers = nn.ModuleList([up])
-        self.resize = down or up
+        self.downsamplers = nn.ModuleList([down] if down else [])
+        self.upsamplers = nn.ModuleList([up] if up else [])
 
     def forward(self, x: Video, stream: Stream, latent: Tensor | None = None) -> Video:
         for resnet in self.resnets:
             x = resnet(x, stream, latent)
-        return x if self.resize is None else self.resize(x, stream.first)
+        for resize in (*self.downsamplers, *self.upsamplers):
+            x = resize(x, stream.first)
+        return x
+
+
+class Encoder(nn.Module):
+    def __init__(self, config: VaeConfig) -> None:
+        super().__init__()
+        widths, groups, eps = config.block_out_channels, config.norm_num_groups, config.norm_eps
+        self.conv_in = CausalConv3d(config.in_channels, widths[0], 3)
+        self.down_blocks = nn.ModuleList()
+        width = widths[0]
+        for number, after in enumerate(widths):
+            blocks = [ResBlock(after if k else width, after, groups, eps) for k in range(config.layers_per_block)]
+            last = number == len(widths) - 1
+            down = None if last else Downsample(after, time=number < config.temporal_levels)
+            self.down_blocks.append(Level(blocks, down=down))
+            width = after
+        self.mid_block = Level([ResBlock(width, width, groups, eps) for _ in range(2)])
+        self.norm_out = GroupNorm(groups, width, eps=1e-6)
+        self.conv_out = CausalConv3d(width, 2 * config.latent_channels, 3)
+
+    def forward(self, x: Video, stream: Stream) -> Tensor:
+        """One chunk of frames -> (B, 2 * latent_channels, T, h, w), mean and log variance."""
+        x = self.conv_in(x, stream)
+        for level in (*self.down_blocks, self.mid_block):
+            x = level(x, stream)
+        x = self.conv_out(F.silu(self.norm_out(x)), stream)
+        stream.first = False
+        return x
+
+
+class Decoder(nn.Module):
+    def __init__(self, config: VaeConfig) -> None:
+        super().__init__()
+        groups, eps, latent = config.norm_num_groups, config.norm_eps, config.latent_channels
+        widths = config.block_out_channels[::-1]
+        width = widths[0]
+        self.conv_in = CausalConv3d(latent, width, 3)
+        self.mid_block = Level([ResBlock(width, width, groups, eps, latent) for _ in range(2)])
+        self.up_blocks = nn.ModuleList()
+        for number, after in enumerate(widths):
+            count = config.layers_per_block + 1
+            blocks = [ResBlock(after if k else width, after, groups, eps, latent) for k in range(count)]
+            last = number == len(widths) - 1
+            up = None if last else Upsample(after, time=number < config.temporal_levels)
+            self.up_blocks.append(Level(blocks, up=up))
+            width = after
+        self.norm_out = SpatialNorm(width, latent, groups)
+        self.conv_out = CausalConv3d(width, config.out_channels, 3)
+
+    def forward(self, z: Tensor, stream: Stream) -> Video:
+        """One chunk of latents (B, latent_channels, T, h, w) -> frames."""
+        x = self.conv_in(z, stream)
+        for level in (self.mid_block, *self.up_blocks):
+            x = level(x, stream, z)
+        x = self.conv_out(F.silu(self.norm_out(x, stream, z)), stream)
+        stream.first = False
+        return x
+
+
+class CogVideoXVae(nn.Module):
+    """Encoder and decoder, chunked as the released weights expect.
+
+    Latents here are unscaled; multiply by `config.scaling_factor` for the diffusion model.
+    """
+
+    def __init__(self, config: VaeConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.encoder = Encoder(config)
+        self.decoder = Decoder(config)
+
+    def encode_moments(self, x: Video) -> tuple[Tensor, Tensor]:
+        """x: (B, 3, F, H, W) in [-1, 1], F = 4k + 1, H and W multiples of 8 (at the published compression).
+
+        Returns mean and log variance (clamped to [-30, 20]), each (B, latent_channels, k + 1, H / 8, W / 8).
+        Raises ValueError for other shapes.
+        """
+        ratio, space = self.config.temporal_compression_ratio, self.config.spatial_compression_ratio
+        frames, height, width = x.shape[-3:]
+        if frames % ratio != 1 % ratio or height % space or width % space:
+            raise ValueError(
+                f"a video of {frames} frames of {height} x {width} does not fit this VAE: the number of frames must be "
+                f"{ratio}k + 1, height and width multiples of {space}."
+            )
+        moments = torch.cat(list(self.encode_stream(_chunks(x, FRAMES_PER_CHUNK))), dim=2)
+        mean, logvar = moments.chunk(2, dim=1)
+        return mean, logvar.clamp(-30.0, 20.0)
+
+    def decode(self, z: Tensor) -> Video:
+        """z: (B, latent_channels, T, h, w), unscaled. Returns (B, 3, 4 (T - 1) + 1, 8 h, 8 w), about [-1, 1]."""
+        return torch.cat(list(self.decode_stream(_chunks(z, LATENTS_PER_CHUNK))), dim=2)
+
+    def encode_stream(self, chunks: Iterable[Video]) -> Iterator[Tensor]:
+        """Moments of one video that arrives in pieces: the first of 4k + 1 frames, every other of a multiple of 4."""
+        stream = Stream()
+        for chunk in chunks:
+            yield self.encoder(chunk, stream)
+
+    def decode_stream(self, chunks: Iterable[Tensor]) -> Iterator[Video]:
+        """Frames of one video whose latents arrive in pieces; memory is bounded by the piece."""
+        stream = Stream()
+        for chunk in chunks:
+            yield self.decoder(chunk, stream)
+
+
+def _chunks(x: Video, size: int) -> list[Video]:
+    """Pieces of `size` frames; the first one holds the remainder as well."""
+    rest = x.shape[2] - max(x.shape[2] // size, 1) * size
+    first = size + rest
+    return [x[:, :, :first], *(x[:, :, k : k + size] for k in range(first, x.shape[2], size))]

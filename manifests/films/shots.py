@@ -74,16 +74,13 @@ def frames(shot: Shot, width: int, height: int, fps: float) -> Iterator[Image]:
             yield last
             continue
         view = _view(shot, seconds, width, height, backdrop, start, rng)
-        picture = cv2.warpAffine(
-            backdrop,
-            view,
-            (width, height),
-            flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
-            borderMode=cv2.BORDER_REFLECT_101,
+        how = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
+        picture: Image = np.asarray(
+            cv2.warpAffine(backdrop, view, (width, height), flags=how, borderMode=cv2.BORDER_REFLECT_101), np.uint8
         )
         for actor in actors:
             actor.draw(picture, seconds)
-        last = _finish(np.asarray(picture, np.uint8), shot, text)
+        last = _finish(picture, shot, text)
         yield last
 
 

@@ -104,7 +104,8 @@ class Picture:
 
 def _plane(frame: VideoFrame, number: int, width: int, height: int) -> Image:
     plane = frame.planes[number]
-    return np.frombuffer(plane, np.uint8).reshape(-1, plane.line_size)[:height, :width]  # type: ignore[arg-type]
+    pixels: Image = np.frombuffer(memoryview(plane), np.uint8)  # no copy: the plane keeps the decoder's buffer alive
+    return pixels.reshape(-1, plane.line_size)[:height, :width]
 
 
 def _center(luma: Image, side: int) -> Image:

@@ -1,0 +1,330 @@
+"""The expert transformer of CogVideoX (arXiv 2408.06072, section 2.2), in one file.
+
+Text and video tokens run through the same weights as one sequence with full attention; what tells them apart is the
+"expert" adaptive layer norm, which has its own shift, scale and gate for each of the two. Positions are 3D rotary
+(5B, 1.5), fixed sinusoids (2B) or rotary with a learned table (5B image-to-video).
+
+Parameter names and configuration are those of diffusers' `CogVideoXTransformer3DModel`, one to one.
+"""
+
+# mypy: disable-error-code="no-any-return, no-untyped-call"
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+@dataclass(frozen=True, slots=True)
+class DitConfig:
+    """Fields and defaults of diffusers' config.json (those of CogVideoX-2B).
+
+    sample_width, sample_height: of the latents. sample_frames: of the video, 4k + 1 for k + 1 latents. patch_size_t:
+    latents per token in time; None is the 1.0 layout (a 2D patch), a number the 1.5 layout. ofs_embed_dim: width of
+    the "ofs" condition of the 1.5 image-to-video model.
+
+    Raises ValueError for values this class does not implement.
+    """
+
+    num_attention_heads: int = 30
+    attention_head_dim: int = 64
+    in_channels: int = 16
+    out_channels: int = 16
+    flip_sin_to_cos: bool = True
+    freq_shift: int = 0
+    time_embed_dim: int = 512
+    ofs_embed_dim: int | None = None
+    text_embed_dim: int = 4096
+    num_layers: int = 30
+    dropout: float = 0.0
+    attention_bias: bool = True
+    sample_width: int = 90
+    sample_height: int = 60
+    sample_frames: int = 49
+    patch_size: int = 2
+    patch_size_t: int | None = None
+    temporal_compression_ratio: int = 4
+    max_text_seq_length: int = 226
+    activation_fn: str = "gelu-approximate"
+    timestep_activation_fn: str = "silu"
+    norm_elementwise_affine: bool = True
+    norm_eps: float = 1e-5
+    spatial_interpolation_scale: float = 1.875
+    temporal_interpolation_scale: float = 1.0
+    use_rotary_positional_embeddings: bool = False
+    use_learned_positional_embeddings: bool = False
+    patch_bias: bool = True
+
+    def __post_init__(self) -> None:
+        if self.activation_fn != "gelu-approximate" or self.timestep_activation_fn != "silu":
+            raise ValueError(
+                f"activations {self.activation_fn!r} and {self.timestep_activation_fn!r} are not supported; CogVideoX "
+                "uses gelu-approximate and silu."
+            )
+        if not self.flip_sin_to_cos or self.freq_shift:
+            raise ValueError("flip_sin_to_cos must be true and freq_shift 0, as in every CogVideoX checkpoint.")
+        if self.attention_head_dim % 16:
+            raise ValueError(
+                f"attention_head_dim {self.attention_head_dim} must be a multiple of 16, to be split over time, height "
+                "and width as 2 : 3 : 3 pairs."
+            )
+        if self.use_learned_positional_embeddings and not self.use_rotary_positional_embeddings:
+            raise ValueError("use_learned_positional_embeddings needs use_rotary_positional_embeddings.")
+
+    @property
+    def width(self) -> int:
+        return self.num_attention_heads * self.attention_head_dim
+
+    @property
+    def sample_latents(self) -> int:
+        """Latents in time of the video length trained on."""
+        return (self.sample_frames - 1) // self.temporal_compression_ratio + 1
+
+
+def integer_grid(frames: int, height: int, width: int, device: torch.device | None = None) -> Tensor:
+    """Coordinates (time, row, column) of every token, (frames * height * width, 3), in the order of the sequence."""
+    axes = [torch.arange(n, dtype=torch.float32, device=device) for n in (frames, height, width)]
+    return torch.stack(torch.meshgrid(*axes, indexing="ij"), dim=-1).reshape(-1, 3)
+
+
+def rotary_angles(grid: Tensor, head_dim: int, theta: float = 10000.0) -> Tensor:
+    """Angle of each channel pair, (N, head_dim / 2): 2/8 of them turn with time, 3/8 each with row and column."""
+    parts = []
+    for axis, dim in enumerate((head_dim // 4, head_dim // 8 * 3, head_dim // 8 * 3)):
+        frequency = theta ** -(torch.arange(0, dim, 2, dtype=torch.float32, device=grid.device) / dim)
+        parts.append(grid[:, axis : axis + 1] * frequency)
+    return torch.cat(parts, dim=1)
+
+
+def rotate(x: Tensor, angles: Tensor) -> Tensor:
+    """x: (B, heads, N, head_dim), whose channels are interleaved pairs; turns each pair by its angle, in float32."""
+    even, odd = x.float().unflatten(-1, (-1, 2)).unbind(-1)
+    cos, sin = angles.cos(), angles.sin()
+    return torch.stack([even * cos - odd * sin, odd * cos + even * sin], dim=-1).flatten(-2).type_as(x)
+
+
+def sinusoid(positions: Tensor, dim: int) -> Tensor:
+    """(N,) -> (N, dim), sines then cosines, computed in float64."""
+    frequency = 10000.0 ** -(torch.arange(dim // 2, dtype=torch.float64, device=positions.device) / (dim / 2))
+    angles = torch.outer(positions.double(), frequency)
+    return torch.cat([angles.sin(), angles.cos()], dim=1).float()
+
+
+def sincos_table(grid: Tensor, dim: int) -> Tensor:
+    """(N, 3) -> (N, dim): a quarter for time, then 3/8 for columns and 3/8 for rows (columns first, as published)."""
+    time, space = dim // 4, 3 * dim // 8
+    return torch.cat([sinusoid(grid[:, 0], time), sinusoid(grid[:, 2], space), sinusoid(grid[:, 1], space)], dim=1)
+
+
+def timestep_features(t: Tensor, dim: int) -> Tensor:
+    """(B,) -> (B, dim), cosines then sines (DDPM, arXiv 2006.11239)."""
+    exponent = torch.arange(dim // 2, dtype=torch.float32, device=t.device) / (dim // 2)
+    frequency = torch.exp(-math.log(10000.0) * exponent)
+    angles = t.float()[:, None] * frequency
+    return torch.cat([angles.cos(), angles.sin()], dim=1)
+
+
+class TimestepEmbedding(nn.Module):
+    def __init__(self, dim: int, out_dim: int) -> None:
+        super().__init__()
+        self.dim = dim
+        self.linear_1 = nn.Linear(dim, out_dim)
+        self.linear_2 = nn.Linear(out_dim, out_dim)
+
+    def forward(self, t: Tensor) -> Tensor:
+        return self.linear_2(F.silu(self.linear_1(timestep_features(t, self.dim).to(self.linear_1.weight.dtype))))
+
+
+class PatchEmbed(nn.Module):
+    """Linear maps of latent patches and of text embeddings to tokens."""
+
+    def __init__(self, config: DitConfig) -> None:
+        super().__init__()
+        self.config = config
+        patch, channels = config.patch_size, config.in_channels
+        self.proj: nn.Module
+        if config.patch_size_t is None:
+            self.proj = nn.Conv2d(channels, config.width, patch, stride=patch, bias=config.patch_bias)
+        else:
+            self.proj = nn.Linear(channels * config.patch_size_t * patch * patch, config.width)
+        self.text_proj = nn.Linear(config.text_embed_dim, config.width)
+        if config.use_learned_positional_embeddings:
+            size = (config.sample_latents, config.sample_height // patch, config.sample_width // patch)
+            scale = (config.temporal_interpolation_scale, *(config.spatial_interpolation_scale,) * 2)
+            table = sincos_table(integer_grid(*size) / torch.tensor(scale), config.width)
+            table = torch.cat([torch.zeros(config.max_text_seq_length, config.width), table])
+            # A buffer upstream too: the published weights store it, but its training is not part of the model class.
+            self.register_buffer("pos_embedding", table[None])
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, C, F, H, W) -> (B, N, width)."""
+        patch, time = self.config.patch_size, self.config.patch_size_t
+        if time is None:
+            tokens = self.proj(x.transpose(1, 2).flatten(0, 1)).flatten(2)
+            return tokens.unflatten(0, (x.shape[0], x.shape[2])).transpose(2, 3).flatten(1, 2)
+        x = x.unflatten(4, (-1, patch)).unflatten(3, (-1, patch)).unflatten(2, (-1, time))
+        return self.proj(x.permute(0, 2, 4, 6, 1, 3, 5, 7).flatten(4).flatten(1, 3))
+
+
+class ExpertNorm(nn.Module):
+    """Layer norm with shift, scale and gate from the timestep, one set for video and one for text."""
+
+    def __init__(self, config: DitConfig) -> None:
+        super().__init__()
+        self.linear = nn.Linear(config.time_embed_dim, 6 * config.width)
+        self.norm = nn.LayerNorm(config.width, config.norm_eps, config.norm_elementwise_affine)
+
+    def forward(self, text: Tensor, video: Tensor, emb: Tensor) -> tuple[Tensor, Tensor]:
+        """Returns the modulated sequence [text; video] and the gate of each of its tokens."""
+        sets = self.linear(F.silu(emb))[:, None].chunk(6, dim=-1)
+        shift, scale, gate, text_shift, text_scale, text_gate = sets
+        text = self.norm(text) * (1 + text_scale) + text_shift
+        video = self.norm(video) * (1 + scale) + shift
+        return torch.cat([text, video], dim=1), torch.cat([text_gate.expand_as(text), gate.expand_as(video)], dim=1)
+
+
+class Attention(nn.Module):
+    """Full self-attention over text and video; queries and keys are normalised per head, video ones are rotated."""
+
+    def __init__(self, config: DitConfig) -> None:
+        super().__init__()
+        width, self.heads = config.width, config.num_attention_heads
+        self.to_q = nn.Linear(width, width, bias=config.attention_bias)
+        self.to_k = nn.Linear(width, width, bias=config.attention_bias)
+        self.to_v = nn.Linear(width, width, bias=config.attention_bias)
+        self.norm_q = nn.LayerNorm(config.attention_head_dim, eps=1e-6)
+        self.norm_k = nn.LayerNorm(config.attention_head_dim, eps=1e-6)
+        self.to_out = nn.ModuleList([nn.Linear(width, width)])
+
+    def forward(self, x: Tensor, angles: Tensor | None) -> Tensor:
+        q, k, v = (to(x).unflatten(-1, (self.heads, -1)).transpose(1, 2) for to in (self.to_q, self.to_k, self.to_v))
+        q, k = self.norm_q(q), self.norm_k(k)
+        if angles is not None:
+            text = x.shape[1] - angles.shape[0]
+            q = torch.cat([q[:, :, :text], rotate(q[:, :, text:], angles)], dim=2)
+            k = torch.cat([k[:, :, :text], rotate(k[:, :, text:], angles)], dim=2)
+        return self.to_out[0](F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2))
+
+
+class Projection(nn.Module):
+    """A linear map and GELU (tanh), apart because the published names put them one level down."""
+
+    def __init__(self, width: int, out: int) -> None:
+        super().__init__()
+        self.proj = nn.Linear(width, out)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.gelu(self.proj(x), approximate="tanh")
+
+
+class FeedForward(nn.Module):
+    def __init__(self, width: int, dropout: float) -> None:
+        super().__init__()
+        self.net = nn.Sequential(
+            Projection(width, 4 * width), nn.Dropout(dropout), nn.Linear(4 * width, width), nn.Dropout(dropout)
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.net(x)
+
+
+class Block(nn.Module):
+    def __init__(self, config: DitConfig) -> None:
+        super().__init__()
+        self.norm1 = ExpertNorm(config)
+        self.attn1 = Attention(config)
+        self.norm2 = ExpertNorm(config)
+        self.ff = FeedForward(config.width, config.dropout)
+
+    def forward(self, x: Tensor, text: int, emb: Tensor, angles: Tensor | None) -> Tensor:
+        """x: [text; video] (B, text + N, width)."""
+        normed, gate = self.norm1(x[:, :text], x[:, text:], emb)
+        x = x + gate * self.attn1(normed, angles)
+        normed, gate = self.norm2(x[:, :text], x[:, text:], emb)
+        return x + gate * self.ff(normed)
+
+
+class FinalNorm(nn.Module):
+    def __init__(self, config: DitConfig) -> None:
+        super().__init__()
+        self.linear = nn.Linear(config.time_embed_dim, 2 * config.width)
+        self.norm = nn.LayerNorm(config.width, config.norm_eps, config.norm_elementwise_affine)
+
+    def forward(self, x: Tensor, emb: Tensor) -> Tensor:
+        shift, scale = self.linear(F.silu(emb))[:, None].chunk(2, dim=-1)
+        return self.norm(x) * (1 + scale) + shift
+
+
+class CogVideoXTransformer(nn.Module):
+    """Predicts v (see `generator.objectives`) from a noisy latent, its timestep and the text."""
+
+    def __init__(self, config: DitConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.patch_embed = PatchEmbed(config)
+        self.embedding_dropout = nn.Dropout(config.dropout)
+        self.time_embedding = TimestepEmbedding(config.width, config.time_embed_dim)
+        if config.ofs_embed_dim:
+            self.ofs_embedding = TimestepEmbedding(config.ofs_embed_dim, config.ofs_embed_dim)
+        self.transformer_blocks = nn.ModuleList([Block(config) for _ in range(config.num_layers)])
+        self.norm_final = nn.LayerNorm(config.width, config.norm_eps, config.norm_elementwise_affine)
+        self.norm_out = FinalNorm(config)
+        self.proj_out = nn.Linear(
+            config.width, config.out_channels * (config.patch_size_t or 1) * config.patch_size * config.patch_size
+        )
+        # Zero modulation: every block starts as the identity (adaLN-Zero of DiT, arXiv 2212.09748).
+        for norm in (m for m in self.modules() if isinstance(m, ExpertNorm | FinalNorm)):
+            nn.init.zeros_(norm.linear.weight)
+            nn.init.zeros_(norm.linear.bias)
+
+    def forward(
+        self, x: Tensor, t: Tensor, text: Tensor, grid: Tensor | None = None, ofs: Tensor | None = None
+    ) -> Tensor:
+        """x: (B, in_channels, F, H, W) scaled latents; t: (B,) in 0..999; text: (B, L, text_embed_dim).
+
+        grid: (N, 3) time, row and column of each token where they are not the integers from 0, N = F / patch_size_t *
+        H / patch_size * W / patch_size. ofs: (B,), for models with `ofs_embed_dim` (2.0 at inference).
+        Returns (B, out_channels, F, H, W). Raises ValueError for sizes that the patches do not divide.
+        """
+        config = self.config
+        patch, patch_t = config.patch_size, config.patch_size_t or 1
+        size = (x.shape[2] // patch_t, x.shape[3] // patch, x.shape[4] // patch)
+        if (size[0] * patch_t, size[1] * patch, size[2] * patch) != tuple(x.shape[2:]):
+            raise ValueError(f"latents of {tuple(x.shape[2:])} are not whole patches of {(patch_t, patch, patch)}.")
+        if (ofs is None) == bool(config.ofs_embed_dim):
+            raise ValueError("ofs must be given exactly for models with ofs_embed_dim.")
+
+        emb = self.time_embedding(t)
+        if ofs is not None:
+            emb = emb + self.ofs_embedding(ofs)
+        grid = integer_grid(*size, device=x.device) if grid is None else grid
+        tokens = torch.cat([self.patch_embed.text_proj(text), self.patch_embed(x)], dim=1)
+        tokens = self.embedding_dropout(self._add_positions(tokens, text.shape[1], size, grid))
+        angles = rotary_angles(grid, config.attention_head_dim) if config.use_rotary_positional_embeddings else None
+        for block in self.transformer_blocks:
+            tokens = block(tokens, text.shape[1], emb, angles)
+
+        out = self.proj_out(self.norm_out(self.norm_final(tokens[:, text.shape[1] :]), emb))
+        out = out.reshape(x.shape[0], *size, config.out_channels, patch_t, patch, patch)
+        return out.permute(0, 4, 1, 5, 2, 6, 3, 7).reshape(x.shape[0], config.out_channels, *x.shape[2:])
+
+    def _add_positions(self, tokens: Tensor, text: int, size: tuple[int, int, int], grid: Tensor) -> Tensor:
+        config = self.config
+        if config.use_learned_positional_embeddings:
+            table = self.patch_embed.pos_embedding
+            assert isinstance(table, Tensor)
+            if text != config.max_text_seq_length or tokens.shape[1] != table.shape[1]:
+                raise ValueError(
+                    f"this model has a learned position table for {config.max_text_seq_length} text and "
+                    f"{table.shape[1] - config.max_text_seq_length} video tokens, got {text} and {math.prod(size)}."
+                )
+            return tokens + table.to(tokens.dtype)
+        if config.use_rotary_positional_embeddings:
+            return tokens
+        scale = (config.temporal_interpolation_scale, *(config.spatial_interpolation_scale,) * 2)
+        table = sincos_table(grid / grid.new_tensor(scale), config.width).to(tokens.dtype)
+        return torch.cat([tokens[:, :text], tokens[:, text:] + table], dim=1)

@@ -11,7 +11,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from curation.job import Job, Part, Receipt, Stopwatch, pin_threads, unpack
+from curation.job import Job, Part, Receipt, Stopwatch, peak_memory_mb, pin_threads, unpack
 from curation.scan import MEASURE_ERROR, measure
 from filters.rules import judge
 from manifests import packs
@@ -35,7 +35,14 @@ def measure_part(packed: bytes, part: Part, _scanned: Receipt | None = None) -> 
     if known is not None:
         table = pa.concat_tables([known, table])
     store.write_table(f"stages/{stage}/clips/{part.name}.parquet", table)
-    receipt = Receipt(stage, part.name, tuple(v.id or "" for v in part.videos), len(rows), watch.seconds)
+    receipt = Receipt(
+        stage,
+        part.name,
+        tuple(v.id or "" for v in part.videos),
+        len(rows),
+        watch.seconds,
+        memory_mb=round(peak_memory_mb(), 1),
+    )
     receipt.save(store)
     return receipt
 

@@ -5,9 +5,11 @@ from __future__ import annotations
 import functools
 import os
 import pickle
+import resource
 import sys
 import time
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 import cloudpickle
@@ -103,6 +105,15 @@ def pin_threads() -> None:
     cv2.ocl.setUseOpenCL(False)
     for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
         os.environ.setdefault(name, "1")
+
+
+def peak_memory_mb() -> float:
+    """Largest resident memory of this process so far."""
+    try:
+        status = Path("/proc/self/status").read_text()
+        return int(status.split("VmHWM:")[1].split()[0]) / 1024
+    except (OSError, IndexError):  # not Linux; getrusage also counts what the parent held before it started us
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
 class Stopwatch:

@@ -168,9 +168,7 @@ def _alone(store: Store) -> Iterator[None]:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
-            raise ValueError(
-                f"{store.root}: another run is at work here; wait for it or use another --out."
-            ) from None
+            raise ValueError(f"{store.root}: another run is at work here; wait for it or use another --out.") from None
         yield
 
 

@@ -9,7 +9,6 @@ import contextlib
 import dataclasses
 import logging
 import math
-import resource
 import tempfile
 from collections.abc import Mapping
 from typing import Any
@@ -17,7 +16,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from curation.job import Job, Part, Receipt, Stopwatch, Video, pin_threads, unpack
+from curation.job import Job, Part, Receipt, Stopwatch, Video, peak_memory_mb, pin_threads, unpack
 from manifests import packs
 from manifests.ids import clip_id
 from manifests.media.container import Film, base_name, open_film
@@ -39,8 +38,8 @@ def scan_part(packed: bytes, part: Part) -> Receipt:
     recipe, stage, watch = job.recipe, job.recipe.scan_stage, Stopwatch()
     tables = Tables([], [], [])
     fatal = dict(part.fatal)
-    name = f"stages/{stage}/packs/{part.name}.parquet"
-    with store.writer(name, packs.SCHEMA) as writer:
+    pack = f"stages/{stage}/packs/{part.name}.parquet"
+    with store.writer(pack, packs.SCHEMA) as writer:
         collector = PackWriter(writer)
         for video in part.videos:
             before = len(tables.clips), len(tables.shots), collector.mark()
@@ -48,7 +47,7 @@ def scan_part(packed: bytes, part: Part) -> Receipt:
                 tables.videos.append(quarantined(video, fatal[video.uri]))
                 continue
             try:
-                scan_video(job, video, name, tables, collector)
+                scan_video(job, video, pack, tables, collector)
             except MediaError as error:
                 reason = str(error)
             except Exception as error:  # nothing that one video does may take its neighbours along
@@ -74,7 +73,7 @@ def scan_part(packed: bytes, part: Part) -> Receipt:
         video_seconds=round(sum(row["duration_s"] or 0.0 for row in tables.videos), 3),
         opens=tables.opens,
         failures=sum(row["status"] == "quarantined" for row in tables.videos),
-        memory_mb=round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, 1),
+        memory_mb=round(peak_memory_mb(), 1),
     )
     receipt.save(store)
     return receipt

@@ -10,14 +10,14 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
 import numpy.typing as npt
 from scenedetect import FrameTimecode
-from scenedetect.detectors import AdaptiveDetector
 
+from filters.content import FastAdaptiveDetector
 from filters.fades import Fade, FadeFinder
 from manifests.types import EVERY_FRAME, Boundary, Image, Sampling, Splitter
 
@@ -50,14 +50,6 @@ class Cuts:
         return CutSplitter(self, fps)
 
 
-class _Adaptive(AdaptiveDetector):
-    """AdaptiveDetector that tells its frame score without a StatsManager, which would make it compute edges too."""
-
-    @property
-    def score(self) -> float:
-        return float(self._frame_score or 0.0)
-
-
 class CutSplitter:
     """State of the search in one film."""
 
@@ -66,7 +58,9 @@ class CutSplitter:
     def __init__(self, settings: Cuts, fps: float):
         fps = float(min(max(fps, 1.0), 240.0))
         self._fps = fps
-        self._detector = _Adaptive(adaptive_threshold=settings.ratio, min_content_val=settings.content, min_scene_len=1)
+        self._detector = FastAdaptiveDetector(
+            adaptive_threshold=settings.ratio, min_content_val=settings.content, min_scene_len=1
+        )
         self._fed: deque[tuple[int, float]] = deque(maxlen=16)  # film frame number, score of what the detector saw
         self._fed_count = 0
         self._last: Image | None = None
@@ -137,19 +131,23 @@ class CutSplitter:
             hard_start, hard_end = fade.hard_edges
             if hard_start and hard_end and self._is_flash(fade.start, fade.end + 1):
                 continue
-            if fade.start <= self._done and fade.end < self._done:
-                continue
             if hard_start and fade.start > self._done:
                 found.append(Boundary("cut", fade.start, fade.start, 1.0))
-            found.append(Boundary("fade", max(fade.start, self._done), fade.end, 1.0))
+            found.append(Boundary("fade", fade.start, fade.end, 1.0))
             if hard_end and fade.end < self._index:
                 found.append(Boundary("cut", fade.end + 1, fade.end + 1, 1.0))
         self._cuts = [c for c in self._cuts if c[0] > self._done]  # the detector may answer after a fade is told
         ready = [c for c in self._cuts if c[0] < settled]
         self._cuts = [c for c in self._cuts if c[0] >= settled]
         found += [Boundary("cut", k, k, score) for k, score in ready if not self._is_flash(k, k)]
-        found.sort(key=lambda b: (b.start, b.next_shot))
-        for boundary in found:
+        told = []
+        for boundary in sorted(found, key=lambda b: (b.start, b.next_shot)):
+            if boundary.kind == "cut" and boundary.start >= self._done:
+                told.append(boundary)
+            elif boundary.end >= self._done:  # a fade from black right after one to white begins where that one ended
+                told.append(replace(boundary, start=max(boundary.start, self._done)))
+            else:
+                continue
             self._any_shot |= boundary.start > self._done
-            self._done = max(self._done, boundary.next_shot)
-        return found
+            self._done = boundary.next_shot
+        return told

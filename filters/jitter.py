@@ -9,14 +9,14 @@ Sources: PySceneDetect `ContentDetector`; Movie Gen appendix B.1.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import pyarrow as pa
-from scenedetect import FrameTimecode
-from scenedetect.detectors import ContentDetector
 
+from filters.content import content_score, to_hsv
 from filters.cuts import LOOK
 from manifests.schema import column
 from manifests.types import Clip, Frames
@@ -36,7 +36,6 @@ class Jitter:
         return {"cuts_per_s": [self._rate(c, f) if len(f) > 1 else None for c, f in zip(clips, frames, strict=True)]}
 
     def _rate(self, clip: Clip, frames: Frames) -> float:
-        detector = ContentDetector(threshold=self.threshold, min_scene_len=0)
-        fps = float(min(max(frames.fps, 1.0), 240.0))
-        fired = sum(bool(detector.process_frame(FrameTimecode(k, fps), image)) for k, image in enumerate(frames.images))
+        hsv = [to_hsv(image) for image in frames.images]
+        fired = sum(content_score(b, a) >= self.threshold for a, b in itertools.pairwise(hsv))
         return fired / max(clip.seconds, 1e-3)

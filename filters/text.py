@@ -30,6 +30,7 @@ class Text:
     large:      share of the frame from which a box counts only if it can be read: smooth pictures sometimes give one
                 box that is nearly the whole frame.
     huge:       share of the frame that no single line of text covers.
+    read_at_all: text score below which nothing in the clip could be read, and none of its boxes is believed.
     """
 
     engine: OcrEngine = field(default_factory=EmbeddedOcr)
@@ -37,6 +38,7 @@ class Text:
     margin: float = 0.13
     large: float = 0.15
     huge: float = 0.4
+    read_at_all: float = 0.3
     wants = Sampling(fps=4.0, short=360, cap=3, color=True)
     schema: ClassVar[pa.Schema] = pa.schema(
         [
@@ -62,7 +64,7 @@ class Text:
             if box.score <= best:
                 break
             best = max(best, box.score * self.engine.recognize(image, box)[1])
-        return area, best
+        return area if best >= self.read_at_all else 0.0, best
 
     def _lines(self, image: Image) -> list[TextBox]:
         """Credible lines of text; the full detector runs only where a glance found something."""

@@ -54,7 +54,19 @@ def films(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_every_command_has_help_with_an_example() -> None:
     shown = vidcurate("--help")
     assert shown.returncode == 0
-    commands = ["run", "plan", "status", "report", "judge", "why", "doctor", "export", "train", "generate", "end-to-end"]
+    commands = [
+        "run",
+        "plan",
+        "status",
+        "report",
+        "judge",
+        "why",
+        "doctor",
+        "export",
+        "train",
+        "generate",
+        "end-to-end",
+    ]
     for command in commands:
         assert command in shown.stdout
         assert f"vidcurate {command}" in vidcurate(command, "--help").stdout, command
@@ -215,6 +227,8 @@ def test_the_default_recipe_needs_no_network(films: Path, tmp_path: Path) -> Non
     assert subprocess.run([sys.executable, "-c", probe], env=env, capture_output=True, check=False).returncode != 0
     assert (tmp_path / "calls").read_text().strip() == "('192.0.2.1', 80)", "the guard is in place"
     (tmp_path / "calls").unlink()
-    done = vidcurate("run", films, "--out", tmp_path / "out", "--workers", 1, "--offline", env={"PYTHONPATH": str(tmp_path)})
+    done = vidcurate(
+        "run", films, "--out", tmp_path / "out", "--workers", 1, "--offline", env={"PYTHONPATH": str(tmp_path)}
+    )
     assert done.returncode == 0, done.stderr
     assert not (tmp_path / "calls").exists()

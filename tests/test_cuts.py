@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from filters.content import FastAdaptiveDetector
 from filters.cuts import LOOK, Cuts
 from manifests.films.film import Film, Then, Truth, render
 from manifests.films.shots import Shot
@@ -51,7 +52,9 @@ def random_films() -> list[Film]:
             name = str(rng.choice([n for n in names if not shots or n != shots[-1].backdrop]))
             move = str(rng.choice(moves))
             speed = 0.012 if move == "shake" else float(rng.uniform(0.05, 0.35))
-            shots.append(Shot(name, float(rng.uniform(0.8, 2.4)), move, speed, actors=int(rng.integers(0, 3)), seed=number))
+            shots.append(
+                Shot(name, float(rng.uniform(0.8, 2.4)), move, speed, actors=int(rng.integers(0, 3)), seed=number)
+            )
         then = tuple(Then("fade", 0.7) if rng.random() < 0.2 else Then() for _ in shots[1:])
         films.append(Film(f"random{number}", tuple(shots), then, *size, fps=fps, fade_in=0.5 if number % 2 else 0.0))
     return films
@@ -106,7 +109,11 @@ def test_a_night_sky_is_not_black(tmp_path: Path) -> None:
 def test_black_between_hard_cuts_belongs_to_no_shot(tmp_path: Path) -> None:
     black = Shot("cat", 0.5, gain=0.0)
     film = Film("b", (Shot("cat", 2.0), black, Shot("coffee", 2.0)))
-    assert [(b.kind, b.start, b.end) for b in one(film, tmp_path)] == [("cut", 48, 48), ("fade", 48, 59), ("cut", 60, 60)]
+    assert [(b.kind, b.start, b.end) for b in one(film, tmp_path)] == [
+        ("cut", 48, 48),
+        ("fade", 48, 59),
+        ("cut", 60, 60),
+    ]
 
 
 def test_long_black_is_a_shot_of_its_own(tmp_path: Path) -> None:
@@ -129,6 +136,19 @@ def test_what_is_settled_stays_settled(demo: tuple[Path, dict[str, Truth]]) -> N
                     assert boundary.start >= settled or boundary.next_shot >= settled
                 assert splitter.settled >= settled
                 settled = splitter.settled
+
+
+def test_the_fast_score_is_pyscenedetects(demo: tuple[Path, dict[str, Truth]]) -> None:
+    from scenedetect import FrameTimecode
+    from scenedetect.detectors import AdaptiveDetector
+
+    fast, slow = FastAdaptiveDetector(), AdaptiveDetector()
+    with open_film(demo[1]["travel"].path) as film:
+        for decoded in decode(film):
+            picture = Picture(decoded.frame).sample(LOOK)
+            code = FrameTimecode(decoded.index, 24.0)
+            assert fast.process_frame(code, picture) == slow.process_frame(code, picture)
+            assert fast.score == pytest.approx(slow._frame_score, abs=1e-6)
 
 
 @pytest.mark.footage
@@ -156,4 +176,31 @@ def test_fades_of_real_footage(footage: Path) -> None:
         wanted = [e for e in row["events"] if e["type"].startswith(("fade", "dip"))]
         assert len(found) == len(wanted)
         for fade, event in zip(found, wanted, strict=True):
-            assert abs(fade.start - event["start"]) <= 2 and abs(fade.end - event["end"]) <= 2, (row["file"], fade, event)
+            assert abs(fade.start - event["start"]) <= 2 and abs(fade.end - event["end"]) <= 2, (
+                row["file"],
+                fade,
+                event,
+            )
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_boundaries_never_overlap_whatever_the_levels_do(seed: int) -> None:
+    """Random stretches of black, white, ramps and noise, at rates from 1 to 60 frames a second."""
+    rng = np.random.default_rng(seed)
+    levels: list[float] = []
+    while len(levels) < 120:
+        count = int(rng.integers(1, 15))
+        flat = float(rng.choice([0, 255, rng.integers(0, 256)]))
+        ramp = np.linspace(*rng.permutation([flat, float(rng.integers(0, 256))]), count)
+        levels += list(ramp) if rng.random() < 0.4 else [flat] * count
+    levels = levels[: int(rng.integers(1, 120))]
+    splitter, done = Cuts().start(float(rng.choice([1, 2, 10, 25, 60]))), 0
+    for index, level in enumerate([*levels, None]):
+        if level is None:
+            found = splitter.flush()
+        else:
+            noise = rng.normal(level, rng.choice([0, 0, 20]), (90, 160, 3))
+            found = splitter.push(index, np.clip(noise, 0, 255).astype(np.uint8))
+        for boundary in found:
+            assert done <= boundary.start <= boundary.end < len(levels)
+            done = boundary.next_shot

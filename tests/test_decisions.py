@@ -69,7 +69,9 @@ def test_settings_reach_every_kind_of_value(recipe: Recipe) -> None:
             "resample.keep=0.5",
             "signals.Jitter.threshold=30",
             "costly.Text.engine.longest=960",
-            "rules.exposure.low=none" if any(r.name == "exposure" for r in recipe.rules) else "rules.dark_or_burnt.high=none",
+            "rules.exposure.low=none"
+            if any(r.name == "exposure" for r in recipe.rules)
+            else "rules.dark_or_burnt.high=none",
         ],
     )
     assert changed.copies.mirror is True and changed.pieces.longest == 8.0 and changed.concepts.count == 12

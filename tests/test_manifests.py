@@ -77,7 +77,9 @@ def test_fingerprint_changes_with_every_setting_and_with_the_version() -> None:
 
 
 def test_every_contract_column_is_there_and_documented() -> None:
-    names = set(schema.merge(schema.IDENTITY, schema.TAGS, schema.DECISION, schema.CAPTIONS, schema.HALLUCINATION).names)
+    names = set(
+        schema.merge(schema.IDENTITY, schema.TAGS, schema.DECISION, schema.CAPTIONS, schema.HALLUCINATION).names
+    )
     wanted = """clip_id video_id uri start_us end_us start_frame end_frame fps duration_s width height has_audio pack
     tag_editing tag_no_motion_connectivity tag_low_quality tag_lecture tag_text_dominated tag_noisy_screenshot tags
     copy_of copy_similarity copy_group concept concept_size sample_probability sampled failed_rules kept subsets caption

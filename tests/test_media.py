@@ -124,9 +124,7 @@ def refusal(path: Path, **limits: float) -> str:
 
 def test_scripts_under_a_videos_name_read_nothing_else(tmp_path: Path) -> None:
     real = write_video(tmp_path / "real.ts")
-    (tmp_path / "playlist.mp4").write_text(
-        f"#EXTM3U\n#EXT-X-TARGETDURATION:3\n#EXTINF:3,\n{real}\n#EXT-X-ENDLIST\n"
-    )
+    (tmp_path / "playlist.mp4").write_text(f"#EXTM3U\n#EXT-X-TARGETDURATION:3\n#EXTINF:3,\n{real}\n#EXT-X-ENDLIST\n")
     (tmp_path / "concat.mp4").write_text(f"ffconcat version 1.0\nfile '{real}'\n")
     dash = '<MPD xmlns="urn:mpeg:dash:schema:mpd:2011"><Period><AdaptationSet/></Period></MPD>'
     (tmp_path / "dash.mp4").write_text(dash)
@@ -192,7 +190,12 @@ def test_odd_names(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("size", "short", "expected"),
-    [((1280, 720), 180, (320, 180)), ((720, 1280), 180, (180, 320)), ((100, 60), 180, (100, 60)), ((4000, 100), 180, (720, 18))],
+    [
+        ((1280, 720), 180, (320, 180)),
+        ((720, 1280), 180, (180, 320)),
+        ((100, 60), 180, (100, 60)),
+        ((4000, 100), 180, (720, 18)),
+    ],
 )
 def test_fit(size: tuple[int, int], short: int, expected: tuple[int, int]) -> None:
     assert fit(*size, short) == expected
@@ -201,7 +204,9 @@ def test_fit(size: tuple[int, int], short: int, expected: tuple[int, int]) -> No
 def test_halving_equals_one_area_step_within_rounding() -> None:
     rng = np.random.default_rng(0)
     luma = np.asarray(cv2.GaussianBlur(rng.integers(0, 256, (720, 1280), dtype=np.uint8), (0, 0), 3))
-    frame = av.VideoFrame.from_ndarray(cv2.cvtColor(luma, cv2.COLOR_GRAY2BGR), format="bgr24").reformat(format="yuv420p")
+    frame = av.VideoFrame.from_ndarray(cv2.cvtColor(luma, cv2.COLOR_GRAY2BGR), format="bgr24").reformat(
+        format="yuv420p"
+    )
     picture = Picture(frame)
     direct = cv2.resize(frame.to_ndarray()[:720], (320, 180), interpolation=cv2.INTER_AREA)
     assert np.abs(picture.sample(Sampling(1, 180)).astype(int) - direct).max() <= 1

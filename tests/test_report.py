@@ -48,7 +48,15 @@ def test_the_report_stands_alone(curated: Result) -> None:
 
 def test_the_report_names_everything(curated: Result) -> None:
     text = " ".join(" ".join(page(curated.out).text).split())
-    for word in ("Funnel", "Signals", "Copies", "Inputs that were not used", "broken_off.mp4", "space_again.mp4", "embedded"):
+    for word in (
+        "Funnel",
+        "Signals",
+        "Copies",
+        "Inputs that were not used",
+        "broken_off.mp4",
+        "space_again.mp4",
+        "embedded",
+    ):
         assert word in text
     table = pd.read_parquet(Path(curated.out) / "clips.parquet")
     for name in table.failed_rules.explode().dropna().unique():
@@ -88,7 +96,10 @@ def test_foreign_text_is_shown_as_text(client, recipe, tmp_path: Path) -> None: 
     (tmp_path / "films" / f"{nasty} broken.mp4").write_bytes(b"x")
     run([str(tmp_path / "films")], tmp_path / "out", recipe, client=client)
     html = (tmp_path / "out" / "report.html").read_text()
-    assert "<img src=x" not in html and "49" not in re.sub(r"base64,[^\"]+", "", html).split("<body>")[1].split("Funnel")[0]
+    assert (
+        "<img src=x" not in html
+        and "49" not in re.sub(r"base64,[^\"]+", "", html).split("<body>")[1].split("Funnel")[0]
+    )
     assert f"{nasty}.mp4" in "".join(page(tmp_path / "out").text)
 
 

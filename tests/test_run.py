@@ -55,7 +55,9 @@ def test_clips_are_the_clean_parts_of_the_shots(curated: Result, demo: tuple[Pat
         found = list(zip(mine.start_frame, mine.end_frame, strict=True))
         wanted = [(start, end) for start, end, _ in truth.shots]
         assert len(found) == len(wanted), name
-        assert max(abs(a - b) for pair in zip(found, wanted, strict=True) for a, b in zip(*pair, strict=True)) <= 2, name
+        assert max(abs(a - b) for pair in zip(found, wanted, strict=True) for a, b in zip(*pair, strict=True)) <= 2, (
+            name
+        )
 
 
 def test_every_planted_defect_is_rejected_for_its_reason(curated: Result) -> None:
@@ -132,7 +134,9 @@ def test_pandas_alone_reads_the_manifest(curated: Result, tmp_path: Path) -> Non
 
 def test_every_column_says_what_it_means(curated: Result) -> None:
     schema = Store(curated.out).read_table("clips.parquet").schema
-    assert all(field.metadata and field.metadata.get(b"doc") for field in schema), [f.name for f in schema if not f.metadata]
+    assert all(field.metadata and field.metadata.get(b"doc") for field in schema), [
+        f.name for f in schema if not f.metadata
+    ]
     assert b"grey level/frame" in schema.field("motion_vmaf").metadata[b"unit"]
     assert not {"fingerprint", "descriptor"} & set(schema.names)
 
@@ -190,7 +194,9 @@ def test_every_video_is_opened_and_decoded_once(
 
 def test_a_second_call_does_nothing_again(curated: Result, demo: tuple[Path, dict[str, Truth]], recipe: Recipe) -> None:
     store = Store(curated.out)
-    before = {s: {n: r.seconds for n, r in receipts(store, s).items()} for s in (recipe.scan_stage, recipe.measure_stage)}
+    before = {
+        s: {n: r.seconds for n, r in receipts(store, s).items()} for s in (recipe.scan_stage, recipe.measure_stage)
+    }
     lines = list(plan_run([str(demo[0])], curated.out, recipe))
     assert lines[0] == "10 inputs: 9 to use, 1 byte-identical to another, 0 unreadable"
     for stage in ("scan", "measure"):
@@ -336,7 +342,9 @@ def test_a_video_that_kills_its_worker_is_quarantined_alone(recipe: Recipe, tmp_
         "    return dataclasses.replace(base, name='killer', signals=(*kept, Killer()))\n"
     )
     command = [sys.executable, "-m", "curation", "run", str(films), "--out", str(tmp_path / "out"), "--workers", "2"]
-    done = subprocess.run([*command, "--recipe", str(tmp_path / "mine.py")], cwd=ROOT, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [*command, "--recipe", str(tmp_path / "mine.py")], cwd=ROOT, capture_output=True, text=True, check=False
+    )
     assert done.returncode == 0, done.stderr
     videos = pd.read_parquet(tmp_path / "out" / "videos.parquet").set_index("uri")
     status = {Path(uri).stem: s for uri, s in videos.status.items()}
@@ -363,7 +371,9 @@ def test_a_signal_that_fails_costs_only_its_own_columns(client: Client, recipe: 
 
     signals = tuple(Broken() if isinstance(s, Noise) else s for s in recipe.signals)
     render(Film("one", (Shot("cat", 2.0, "pan_left", 0.1),)), tmp_path / "films")
-    result = run([str(tmp_path / "films")], tmp_path / "out", dataclasses.replace(recipe, signals=signals), client=client)
+    result = run(
+        [str(tmp_path / "films")], tmp_path / "out", dataclasses.replace(recipe, signals=signals), client=client
+    )
     (row,) = result.clips.to_pylist()
     assert row["noise"] is None and "Broken failed (RuntimeError: no luck)" in row["measure_error"]
     assert row["failed_rules"] == ["noisy"] and row["sharpness"] is not None

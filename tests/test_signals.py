@@ -262,7 +262,8 @@ def test_noise_is_recovered() -> None:
 
 def test_coarse_jpeg_is_blocky() -> None:
     fine, coarse = (
-        cv2.imdecode(cv2.imencode(".jpg", temple(), (cv2.IMWRITE_JPEG_QUALITY, q))[1], cv2.IMREAD_COLOR) for q in (95, 6)
+        cv2.imdecode(cv2.imencode(".jpg", temple(), (cv2.IMWRITE_JPEG_QUALITY, q))[1], cv2.IMREAD_COLOR)
+        for q in (95, 6)
     )
     clean = value(Blockiness(), look(np.asarray(fine, np.uint8), Blockiness.wants))
     assert clean < 0.2 and value(Blockiness(), look(np.asarray(coarse, np.uint8), Blockiness.wants)) > 0.8

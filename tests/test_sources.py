@@ -122,7 +122,12 @@ def videos(*names: str, size: int = 1) -> list[Video]:
 
 
 def test_byte_identical_inputs_count_once() -> None:
-    given = [Video("/v/b.mp4", 1, "x"), Video("/v/a.mp4", 1, "x"), Video("/v/c.mp4", 1, "y"), Video("/v/d.mp4", 0, None, "why")]
+    given = [
+        Video("/v/b.mp4", 1, "x"),
+        Video("/v/a.mp4", 1, "x"),
+        Video("/v/c.mp4", 1, "y"),
+        Video("/v/d.mp4", 0, None, "why"),
+    ]
     fresh, repeats = distinct(given)
     assert [v.uri for v in fresh] == ["/v/a.mp4", "/v/c.mp4"] and repeats == {"/v/b.mp4": "/v/a.mp4"}
 

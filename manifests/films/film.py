@@ -100,6 +100,22 @@ def write(
     return count
 
 
+def repeat(source: str | os.PathLike[str], target: str | os.PathLike[str], times: int) -> Path:
+    """The film over and over, without encoding it again: a long film in a moment."""
+    with av.open(os.fspath(source)) as inside, av.open(os.fspath(target), "w") as outside:
+        stream = outside.add_stream_from_template(inside.streams.video[0])
+        packets = [p for p in inside.demux(inside.streams.video[0]) if p.size and p.pts is not None and p.dts is not None]
+        length = max(p.pts + (p.duration or 0) for p in packets if p.pts is not None)
+        kept = [(bytes(p), p.pts or 0, p.dts or 0, p.duration, p.is_keyframe, p.time_base) for p in packets]
+        for k in range(times):
+            for content, pts, dts, duration, key, base in kept:
+                packet = av.Packet(content)
+                packet.pts, packet.dts, packet.duration = pts + k * length, dts + k * length, duration
+                packet.time_base, packet.is_keyframe, packet.stream = base, key, stream
+                outside.mux(packet)
+    return Path(target)
+
+
 def _edit(film: Film, then: Sequence[Then], events: list[Event], spans: list[tuple[int, int]]) -> Iterator[Image]:
     """All pictures in order; fills `events` and the clean `spans` of the shots on the way."""
     at, carried = 0, 0.0  # frame number; seconds of this shot that the last dissolve has shown already

@@ -26,7 +26,7 @@ test: install  ## all tests
 	$(BIN)/python -m pytest $(ARGS)
 
 lint: install  ## ruff and mypy
-	$(BIN)/ruff check . && $(BIN)/mypy
+	$(BIN)/ruff check --output-format concise . && $(BIN)/mypy
 
 bench: install  ## speed, as ratios measured in one run
 	$(BIN)/python -m benchmarks.curate

@@ -34,6 +34,7 @@ app = typer.Typer(
 Sources = Annotated[list[str], typer.Argument(help="Files, folders, globs, lists (txt, jsonl, parquet) or URLs.")]
 Out = Annotated[Path, typer.Option("--out", help="Folder to write; an earlier run in it is resumed.")]
 Dir = Annotated[Path, typer.Argument(help="Folder that `vidcurate run --out` wrote.")]
+Fresh = Annotated[bool, typer.Option("--fresh", help="Forget an earlier training in the folder.")]
 RecipeName = Annotated[str, typer.Option("--recipe", help="Name of a recipe, or FILE.py[:function].")]
 Settings = Annotated[list[str] | None, typer.Option("--set", help="key=value on top of the recipe; may be repeated.")]
 Workers = Annotated[
@@ -249,19 +250,20 @@ def train(
     folder: Dir,
     out: Annotated[Path, typer.Option("--out", help="Folder for checkpoints; an earlier training in it is resumed.")],
     recipe: Annotated[str, typer.Option("--recipe", help="Name of a training recipe.")] = "tiny_cogvideox",
+    fresh: Fresh = False,
 ) -> None:
     """Train VAE, text encoder and transformer on the sampled clips; resumes.
 
     Example: vidcurate train out --recipe tiny_cogvideox --out out/train
     """
-    print(_train(folder, out, recipe))
+    print(_train(folder, out, recipe, fresh))
 
 
-def _train(folder: Path, out: Path, recipe: str) -> Path:
-    import generator
+def _train(folder: Path, out: Path, recipe: str, fresh: bool) -> Path:
     from generator import recipes as training
+    from generator.train import train as train_on
 
-    return Path(generator.train(folder, training.named(recipe), out))
+    return train_on(folder, training.named(recipe), out, fresh=fresh)
 
 
 @app.command()
@@ -298,6 +300,7 @@ def end_to_end(
     prompt: Annotated[
         str | None, typer.Option("--prompt", help="Of the sample; a training caption by default.")
     ] = None,
+    fresh: Fresh = False,
     max_failures: MaxFailures = None,
     strict: Strict = False,
 ) -> None:
@@ -311,7 +314,7 @@ def end_to_end(
     training.named(train_recipe)  # a wrong name is said before hours of curation, not after
     result = _run(sources, out, recipe, settings, workers, scheduler, offline, measure_all=False)
     _finish_run(result, max_failures, strict)
-    checkpoint = _train(out, out / "train", train_recipe)
+    checkpoint = _train(out, out / "train", train_recipe, fresh)
     words = prompt or next((c for c in result.clips.filter(result.clips["sampled"])["caption"].to_pylist() if c), "")
     sample = generator.generate(checkpoint, words, out / "sample.mp4")
     print(f"training  {checkpoint}\nsample    {sample}  ({words})")

@@ -23,10 +23,11 @@ def main() -> None:
         videos = str(chosen.out / "films")
         print(f"rendering sample films into {videos}")
         write_demo(videos)
-    command = [sys.executable, "-m", "curation", "end-to-end", videos, "--out", str(chosen.out / "out"), "--offline"]
+    out = chosen.out / "out"
+    command = [sys.executable, "-m", "curation", "end-to-end", videos, "--out", str(out), "--offline", "--fresh"]
     code = subprocess.run(command, check=False).returncode  # noqa: S603
     if code == 0:
-        print(f"\ndone in {time.monotonic() - start:.0f} s; look at {(chosen.out / 'out' / 'report.html').resolve()}")
+        print(f"\ndone in {time.monotonic() - start:.0f} s; look at {(out / 'report.html').resolve()}")
     sys.exit(code)
 
 

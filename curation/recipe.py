@@ -25,7 +25,6 @@ from manifests.media.scan import Pieces
 from manifests.schema import merge
 from manifests.types import Sampling, Signal
 
-
 RECIPE_MODULE = "vidcurate_recipe_"
 """Modules made of users' recipe files begin so; workers cannot import them."""
 

@@ -154,7 +154,7 @@ def check_format(store: Store) -> None:
         version = "unreadable"
     if version != FORMAT:
         raise ValueError(
-            f"{store.root}: was made by an incompatible version (format {version}, this is {FORMAT}); use another --out."
+            f"{store.root}: made by an incompatible version (format {version}, this is {FORMAT}); use another --out."
         )
 
 

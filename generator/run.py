@@ -85,7 +85,8 @@ class Run:
                 if said[key] != mine[key]:
                     raise ValueError(
                         f"{self.out} holds a run {what} (recipe {said['recipe']['name']}, {said['clips']} clips, "
-                        f"{key.replace('_', ' ')} {said[key]}, now {mine[key]}); give another folder or start afresh."
+                        f"{key.replace('_', ' ')} {said[key]}, now {mine[key]}); give another "
+                        "folder, or --fresh to train again."
                     )
             return not said["finished"]
         try:

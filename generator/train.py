@@ -175,9 +175,9 @@ def vae_loss(vae: CogVideoXVae, recipe: Recipe) -> Loss:
         mean, logvar = vae.encode_moments(x)
         y = vae.decode(mean + (0.5 * logvar).exp() * torch.randn_like(mean))
         l1 = (y - x).abs().mean()
-        gradient = sum(((y - x).diff(dim=axis)).abs().mean() for axis in (-1, -2)) / 2
+        gradient = ((y - x).diff(dim=-1).abs().mean() + (y - x).diff(dim=-2).abs().mean()) / 2
         kl = kl_divergence(mean, logvar)
-        parts = {"l1": l1.item(), "gradient": float(gradient), "kl": kl.item()}
+        parts = {"l1": l1.item(), "gradient": gradient.item(), "kl": kl.item()}
         return l1 + weights.gradient * gradient + weights.kl * kl, parts, mean[:, 0].numel()
 
     return loss

@@ -31,9 +31,11 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Trut
 @pytest.fixture(scope="session")
 def client() -> Iterator[Client]:
     """Two workers in threads of this process: quick, and what they do can be watched."""
-    with LocalCluster(n_workers=2, threads_per_worker=1, processes=False, dashboard_address=":0") as cluster:
-        with Client(cluster) as connected:
-            yield connected
+    with (
+        LocalCluster(n_workers=2, threads_per_worker=1, processes=False, dashboard_address=":0") as cluster,
+        Client(cluster) as connected,
+    ):
+        yield connected
 
 
 @pytest.fixture(scope="session")

@@ -40,8 +40,8 @@ def hard(found: Sequence[Boundary]) -> list[int]:
 
 
 def random_films() -> list[Film]:
-    """Films of random shots joined by hard cuts and fades, at several rates and shapes. No two neighbours share a photo,
-    and only one photo is a plain grey texture: from one of these to another even an eye can miss the cut."""
+    """Films of random shots joined by hard cuts and fades, at several rates and shapes. No two neighbours share a
+    photo, and only one photo is a plain grey texture: from one of these to another even an eye can miss the cut."""
     rng = np.random.default_rng(7)
     names = ["temple", "dahlia", "cat", "coffee", "rocket", "astronaut", "motorcycle", "grass", "galaxies"]
     moves = ["static", "pan_left", "pan_right", "tilt_up", "zoom_in", "zoom_out", "roll_cw", "shake"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import pickle
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import ClassVar
 
@@ -52,7 +53,7 @@ def test_large_files_are_hashed_at_head_tail_and_sixteen_places() -> None:
     assert len(plain.reads) == 18
     assert plain.reads[0] == (0, BLOCK) and plain.reads[-1] == (size - BLOCK, BLOCK)
     starts = [at for at, _ in plain.reads[1:-1]]
-    gaps = {b - a for a, b in zip(starts, starts[1:], strict=False)}
+    gaps = {b - a for a, b in pairwise(starts)}
     assert max(gaps) - min(gaps) <= 1 and starts[0] >= BLOCK and starts[-1] + BLOCK <= size - BLOCK
     assert video_id(Sparse(size, {starts[7]: 9}), size) != first  # type: ignore[arg-type]
     assert video_id(Sparse(size + 1, {}), size + 1) != first  # type: ignore[arg-type]
@@ -160,5 +161,5 @@ def test_families_are_joined_by_id_not_by_position() -> None:
 
 
 def test_reading_a_folder_without_manifest_is_one_sentence(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="no clips.parquet here; give the folder"):
+    with pytest.raises(ValueError, match=r"no clips\.parquet here; give the folder"):
         read_clips(tmp_path)

@@ -165,7 +165,7 @@ def test_damage_is_counted_and_bounded(tmp_path: Path) -> None:
     path = write_video(tmp_path / "v.mkv", frames=60, gop=60)
     data = bytearray(path.read_bytes())
     rng = np.random.default_rng(1)
-    for at in rng.integers(len(data) // 3, len(data) - 10, 60):
+    for at in rng.integers(len(data) // 3, len(data) - 10, 12):
         data[at] ^= 0xFF
     path.write_bytes(data)
     with open_film(str(path)) as film:
@@ -337,7 +337,7 @@ def test_moments_show_the_frame_on_screen(tmp_path: Path) -> None:
 
 def test_reading_outside_the_film_is_one_sentence(tmp_path: Path) -> None:
     path = write_video(tmp_path / "v.mp4", frames=10)
-    with pytest.raises(MediaError, match="no frame between 50.000 s and 51.000 s"):
+    with pytest.raises(MediaError, match=r"no frame between 50\.000 s and 51\.000 s"):
         read_frames(str(path), 50_000_000, 51_000_000)
 
 

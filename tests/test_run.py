@@ -229,8 +229,15 @@ def test_judging_equals_running_with_the_same_settings(
     settings = ["rules.unsightly.low=0.85", "copies.share=0.9", "resample.keep=0.5"]
     Folder(tmp_path / "judged").judge(settings=settings)
     run([str(demo[0])], tmp_path / "run", with_settings(recipe, settings), client=client)
-    same = [c for c in rows(tmp_path / "run").columns if c not in ("pack", "text_area", "text_score", "measure_error")]
-    pd.testing.assert_frame_equal(rows(tmp_path / "judged")[same], rows(tmp_path / "run")[same])
+    judged, ran = rows(tmp_path / "judged"), rows(tmp_path / "run")
+    # The second run measured no text on clips that its stricter rule had rejected already.
+    judged["failed_rules"] = [
+        [rule for rule in failed if rule != "text" or pd.notna(area)]
+        for failed, area in zip(judged.failed_rules, ran.text_area, strict=True)
+    ]
+    ran["failed_rules"] = ran.failed_rules.map(list)
+    same = [c for c in ran.columns if c not in ("pack", "text_area", "text_score", "measure_error")]
+    pd.testing.assert_frame_equal(judged[same], ran[same])
     assert Folder(tmp_path / "judged").made["set"] == settings
     assert not rows(tmp_path / "judged").kept.equals(rows(curated.out).kept)
 
@@ -243,7 +250,7 @@ def test_loosened_rules_do_not_keep_what_was_never_measured(curated: Result, tmp
 
 
 def test_judging_refuses_what_needs_the_videos(curated: Result) -> None:
-    with pytest.raises(ValueError, match="pieces.longest=3: changes what is measured"):
+    with pytest.raises(ValueError, match=r"pieces\.longest=3: changes what is measured"):
         Folder(curated.out).judge(settings=["pieces.longest=3"])
 
 

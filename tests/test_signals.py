@@ -158,7 +158,8 @@ CLEAN = [
     (backdrop, move, speed)
     for backdrop in ("temple", "cat", "rocket", "coffee", "astronaut", "grass")
     for move, speed in (
-        ("pan_left", 0.1), ("pan_right", 0.3), ("tilt_up", 0.12), ("tilt_down", 0.3), ("zoom_in", 0.1), ("zoom_out", 0.25),
+        ("pan_left", 0.1), ("pan_right", 0.3), ("tilt_up", 0.12), ("tilt_down", 0.3), ("zoom_in", 0.1),
+        ("zoom_out", 0.25),
         ("roll_cw", 0.1), ("roll_ccw", 0.3),
     )
 ]  # fmt: skip

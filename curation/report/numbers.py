@@ -103,7 +103,8 @@ def _range(values: npt.NDArray[np.float64], bounds: Sequence[float]) -> tuple[fl
     low, high = np.percentile(values, (1, 99))
     low, high = min([low, *bounds]), max([high, *bounds])
     spread = high - low or abs(high) or 1.0
-    return float(low - 0.02 * spread), float(high + 0.05 * spread)
+    start = low - 0.02 * spread
+    return float(max(start, 0.0) if values.min() >= 0 else start), float(high + 0.05 * spread)
 
 
 @dataclass(frozen=True, slots=True)

@@ -104,7 +104,7 @@ def repeat(source: str | os.PathLike[str], target: str | os.PathLike[str], times
     """The film over and over, without encoding it again: a long film in a moment."""
     with av.open(os.fspath(source)) as inside, av.open(os.fspath(target), "w") as outside:
         stream = outside.add_stream_from_template(inside.streams.video[0])
-        packets = [p for p in inside.demux(inside.streams.video[0]) if p.size and p.pts is not None and p.dts is not None]
+        packets = [p for p in inside.demux(inside.streams.video[0]) if p.size and None not in (p.pts, p.dts)]
         length = max(p.pts + (p.duration or 0) for p in packets if p.pts is not None)
         kept = [(bytes(p), p.pts or 0, p.dts or 0, p.duration, p.is_keyframe, p.time_base) for p in packets]
         for k in range(times):

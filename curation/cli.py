@@ -275,7 +275,9 @@ def generate(
         Path | None, typer.Option("--image", help="First frame, where the model was trained for it.")
     ] = None,
     steps: Annotated[int, typer.Option("--steps", min=1, help="Sampler steps.")] = 50,
-    guidance: Annotated[float, typer.Option("--guidance", help="Classifier-free guidance scale.")] = 6.0,
+    guidance: Annotated[
+        float | None, typer.Option("--guidance", help="Classifier-free guidance scale; the recipe's by default.")
+    ] = None,
     seed: Annotated[int, typer.Option("--seed", help="Of the noise.")] = 0,
 ) -> None:
     """Sample a video from a trained checkpoint.

@@ -48,7 +48,7 @@ def generate(
     out_file: Folder,
     image: Folder | None = None,
     steps: int = 50,
-    guidance: float = 6.0,
+    guidance: float | None = None,
     seed: int = 0,
     frames: int | None = None,
     fps: float | None = None,

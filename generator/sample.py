@@ -25,6 +25,8 @@ from generator.samplers import ddim, guided
 from generator.text import HashedWordEncoder
 from generator.vae.cogvideox import CogVideoXVae
 
+_FPS, _GUIDANCE = 8.0, 6.0  # CogVideoX's, for folders without train.json
+
 
 def generate(
     checkpoint: str | os.PathLike[str],
@@ -32,7 +34,7 @@ def generate(
     out_file: str | os.PathLike[str],
     image: str | os.PathLike[str] | None = None,
     steps: int = 50,
-    guidance: float = 6.0,
+    guidance: float | None = None,
     seed: int = 0,
     frames: int | None = None,
     fps: float | None = None,
@@ -40,8 +42,8 @@ def generate(
     """Samples one video with DDIM and writes it as H.264.
 
     checkpoint: a folder that `generator.train.train` finished. steps: of the sampler, 1 to 1000. guidance: weight of
-    the prompt against no prompt, 1 for none. frames: 4k + 1, as trained if not given. fps: of the file, as trained if
-    not given. The same arguments give the same pixels.
+    the prompt against no prompt, 1 for none, as the training recipe says if not given. frames: 4k + 1, as trained if not
+    given. fps: of the file, as trained if not given. The same arguments give the same pixels.
 
     Returns the file. Raises ValueError for a folder without the models, a wrong number of frames or steps, or an
     image: no image-conditioned model is trained yet.
@@ -59,11 +61,12 @@ def generate(
             f"{folder} was trained to make videos from text alone and cannot start from an image; leave out --image."
         )
     trained = folder / "train.json"
-    if fps is None:
-        fps = json.loads(trained.read_text())["recipe"]["data"]["fps"] if trained.exists() else 8.0
+    recipe = json.loads(trained.read_text())["recipe"] if trained.exists() else {}
+    fps = recipe.get("data", {}).get("fps", _FPS) if fps is None else fps
+    guidance = recipe.get("guidance", _GUIDANCE) if guidance is None else guidance
     schedule = load_schedule(folder / "scheduler")
-    videos = sample_videos(vae, transformer, encoder, schedule, [prompt], steps, guidance, seed, frames)
-    return write_mp4(out_file, videos[0], fps)
+    videos = sample_videos(vae, transformer, encoder, schedule, [prompt], steps, float(guidance), seed, frames)
+    return write_mp4(out_file, videos[0], float(fps))
 
 
 @torch.no_grad()

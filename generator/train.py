@@ -41,8 +41,10 @@ from generator.text import HashedWordEncoder
 from generator.vae.cogvideox import CogVideoXVae
 from manifests.ids import fingerprint
 
-Loss = Callable[[Any], tuple[Tensor, dict[str, float], int]]
-"""batch -> loss, further numbers for the log, tokens in the batch"""
+_STILLS = 4  # frames per clip
+
+Loss = Callable[[Any, int], tuple[Tensor, dict[str, float], int]]
+"""(batch, step) -> loss, further numbers for the log, tokens in the batch"""
 
 
 def train(
@@ -129,7 +131,7 @@ def _fit(
         lr = how.lr * learning_rate(step, how)
         for group in optimizer.param_groups:
             group["lr"] = lr
-        loss, parts, tokens = loss_of(batch)
+        loss, parts, tokens = loss_of(batch, step)
         value = loss.item()
         if not math.isfinite(value):
             raise ValueError(
@@ -166,21 +168,31 @@ def learning_rate(step: int, how: Training) -> float:
 
 
 def vae_loss(vae: CogVideoXVae, recipe: Recipe) -> Loss:
-    """L1, L1 of neighbouring-pixel differences, and KL; see `recipes.VaeLoss`. Tokens are places of the latent."""
+    """What a reconstruction is worth; see `recipes.VaeLoss`. Tokens are places of the latent."""
     weights = recipe.vae_loss
 
-    def loss(video: Tensor) -> tuple[Tensor, dict[str, float], int]:
-        top, left = (int(torch.randint(size - weights.crop + 1, ())) for size in video.shape[-2:])
-        x = video[..., top : top + weights.crop, left : left + weights.crop]
+    def loss(video: Tensor, step: int) -> tuple[Tensor, dict[str, float], int]:
+        x = _stills(video) if step < weights.stills else _crop(video, weights.crop)
         mean, logvar = vae.encode_moments(x)
         y = vae.decode(mean + (0.5 * logvar).exp() * torch.randn_like(mean))
         l1 = (y - x).abs().mean()
         gradient = ((y - x).diff(dim=-1).abs().mean() + (y - x).diff(dim=-2).abs().mean()) / 2
-        kl = kl_divergence(mean, logvar)
-        parts = {"l1": l1.item(), "gradient": gradient.item(), "kl": kl.item()}
-        return l1 + weights.gradient * gradient + weights.kl * kl, parts, mean[:, 0].numel()
+        square, kl = F.mse_loss(y, x), kl_divergence(mean, logvar)
+        parts = {"l1": l1.item(), "square": square.item(), "gradient": gradient.item(), "kl": kl.item()}
+        total = l1 + weights.square * square + weights.gradient * gradient + weights.kl * kl
+        return total, parts, mean[:, 0].numel()
 
     return loss
+
+
+def _stills(video: Tensor) -> Tensor:
+    """A few random frames of each clip as videos of their own, (4 B, 3, 1, H, W)."""
+    return video[:, :, torch.randperm(video.shape[2])[:_STILLS]].transpose(1, 2).flatten(0, 1).unsqueeze(2)
+
+
+def _crop(video: Tensor, size: int) -> Tensor:
+    top, left = (int(torch.randint(side - size + 1, ())) for side in video.shape[-2:])
+    return video[..., top : top + size, left : left + size]
 
 
 def diffusion_loss(
@@ -188,7 +200,7 @@ def diffusion_loss(
 ) -> Loss:
     """Mean squared error on v, at explicitly uniform timesteps, some texts dropped. Tokens are text and video."""
 
-    def loss(batch: tuple[Tensor, list[str]]) -> tuple[Tensor, dict[str, float], int]:
+    def loss(batch: tuple[Tensor, list[str]], step: int) -> tuple[Tensor, dict[str, float], int]:
         moments, captions = batch
         mean, logvar = moments.unbind(1)
         x0 = (mean + (0.5 * logvar).exp() * torch.randn_like(mean)) * scale

@@ -6,6 +6,7 @@ Exit codes: 0 well; 1 a run without a single row, with more failures than allowe
 
 from __future__ import annotations
 
+import importlib.metadata
 import os
 import sys
 from pathlib import Path
@@ -27,7 +28,6 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
-    help="Turns raw video into training data for video generators, and trains one on it.",
     epilog="Start with: vidcurate run VIDEOS --out DIR",
 )
 
@@ -61,6 +61,21 @@ def main() -> None:
     except KeyboardInterrupt:
         print("vidcurate: stopped; the same command goes on from here.", file=sys.stderr)
         sys.exit(130)
+
+
+def _say_version(wanted: bool) -> None:
+    if wanted:
+        print(f"vidcurate {importlib.metadata.version('vidcurate')}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_say_version, is_eager=True, help="Print the version and stop.")
+    ] = False,
+) -> None:
+    """Turns raw video into training data for video generators, and trains one on it."""
 
 
 def _recipe(name: str, settings: list[str] | None) -> Recipe:

@@ -8,12 +8,14 @@ Source of the names: Berlin and Kay 1969, "Basic Color Terms".
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import cv2
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 
 from filters.looks import LOOKS
@@ -35,8 +37,6 @@ _RGB = {
     "pink": (230, 150, 175),
 }
 _NAMES = tuple(_RGB)
-_BGR = np.array([[rgb[::-1] for rgb in _RGB.values()]], np.float32) / 255
-_LAB = np.asarray(cv2.cvtColor(_BGR, cv2.COLOR_BGR2Lab))[0]
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +55,14 @@ class Palette:
     def _names(self, frames: Frames) -> list[str]:
         small = np.stack([cv2.resize(i, (24, 24), interpolation=cv2.INTER_AREA) for i in frames.images])
         lab = cv2.cvtColor(small.reshape(-1, 24, 3).astype(np.float32) / 255, cv2.COLOR_BGR2Lab).reshape(-1, 3)
-        nearest = np.linalg.norm(lab[:, None] - _LAB[None], axis=2).argmin(axis=1)
+        nearest = np.linalg.norm(lab[:, None] - _lab()[None], axis=2).argmin(axis=1)
         share = np.bincount(nearest, minlength=len(_NAMES)) / len(nearest)
         order = np.argsort(-share, kind="stable")[:3]
         return [_NAMES[k] for k in order if share[k] >= self.least] or [_NAMES[order[0]]]
+
+
+@functools.cache
+def _lab() -> npt.NDArray[np.float32]:
+    """(colours, 3). Not at import: the first conversion builds tables, a tenth of a second in every process."""
+    bgr = np.array([[rgb[::-1] for rgb in _RGB.values()]], np.float32) / 255
+    return np.asarray(cv2.cvtColor(bgr, cv2.COLOR_BGR2Lab), np.float32)[0]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import json
 import os
 import shutil
@@ -52,6 +53,7 @@ def films(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_every_command_has_help_with_an_example() -> None:
+    assert vidcurate("--version").stdout == f"vidcurate {importlib.metadata.version('vidcurate')}\n"
     shown = vidcurate("--help")
     assert shown.returncode == 0
     commands = [

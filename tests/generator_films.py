@@ -1,36 +1,17 @@
-"""What training reads: clips of the manifest, their frames, their order, and the caches between them."""
+"""Small films of moving shapes, and manifests of them, for the tests of training."""
 
 from __future__ import annotations
 
 from fractions import Fraction
-from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import av
 import cv2
 import numpy as np
 import pyarrow as pa
-import pytest
 
-pytest.importorskip("torch")
-import torch
-
-from generator.data import (
-    DataConfig,
-    Row,
-    TensorCache,
-    batches,
-    cache_latents,
-    cache_pixels,
-    frame_times,
-    order,
-    pixel_batch,
-    read_clip,
-    read_rows,
-)
-from generator.vae.cogvideox import CogVideoXVae, VaeConfig
 from manifests.store import Store
-from manifests.types import MediaError
 
 COLOURS = {"red": (220, 40, 40), "green": (40, 190, 60), "blue": (50, 80, 230), "yellow": (235, 215, 50)}
 MOVES = {"right": (1, 0), "left": (-1, 0), "down": (0, 1), "up": (0, -1)}
@@ -72,7 +53,7 @@ def write_film(file: Path, frames: list[np.ndarray]) -> None:
         container.mux(stream.encode())
 
 
-def write_manifest(folder: Path, rows: list[dict]) -> Path:
+def write_manifest(folder: Path, rows: list[dict[str, Any]]) -> Path:
     kinds = {"clip_id": pa.string(), "uri": pa.string(), "start_us": pa.int64(), "end_us": pa.int64()}
     kinds |= {"fps": pa.float64(), "caption": pa.string(), "sampled": pa.bool_()}
     Store(folder).replace_table("clips.parquet", [pa.Table.from_pylist(rows, schema=pa.schema(list(kinds.items())))])

@@ -42,8 +42,8 @@ def generate(
     """Samples one video with DDIM and writes it as H.264.
 
     checkpoint: a folder that `generator.train.train` finished. steps: of the sampler, 1 to 1000. guidance: weight of
-    the prompt against no prompt, 1 for none, as the training recipe says if not given. frames: 4k + 1, as trained if not
-    given. fps: of the file, as trained if not given. The same arguments give the same pixels.
+    the prompt against no prompt, 1 for none, as the training recipe says if not given. frames: 4k + 1, as trained if
+    not given. fps: of the file, as trained if not given. The same arguments give the same pixels.
 
     Returns the file. Raises ValueError for a folder without the models, a wrong number of frames or steps, or an
     image: no image-conditioned model is trained yet.

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
+import diffusers
 import pytest
-
-torch = pytest.importorskip("torch")
-diffusers = pytest.importorskip("diffusers")
-
+import torch
 from diffusers.schedulers import scheduling_dpm_cogvideox
 from torch import Tensor
 

@@ -10,10 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import av
+import diffusers
 import numpy as np
 import pytest
-
-torch = pytest.importorskip("torch")
 
 import generator
 from generator import recipes
@@ -164,7 +163,6 @@ def test_what_a_run_writes(trained: Path, smoke: Recipe) -> None:
 
 
 def test_diffusers_reads_what_was_trained(trained: Path) -> None:
-    diffusers = pytest.importorskip("diffusers")
     vae = diffusers.AutoencoderKLCogVideoX.from_pretrained(trained / "vae", local_files_only=True)
     assert vae.config.scaling_factor == generator.load(trained / "vae").config.scaling_factor != 1.15258426
     diffusers.CogVideoXTransformer3DModel.from_pretrained(trained / "transformer", local_files_only=True)

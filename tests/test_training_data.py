@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 
 import numpy as np
 import pytest
-
-torch = pytest.importorskip("torch")
+import torch
 
 from generator.data import (
     DataConfig,
@@ -71,14 +70,13 @@ def test_frames_are_those_of_their_times_and_the_central_square(manifest: Path) 
     drawn = draw_clip(1)[1]
     for time, frame in zip(frame_times(row, CONFIG), frames, strict=True):
         source = drawn[int((time - row.start) / 1e6 * FPS + 1e-6)][:, 12:84].astype(float)
-        thirds = [
-            [part.mean(axis=(0, 1)) for part in np.array_split(band, 3, axis=1)] for band in np.array_split(source, 3)
-        ]
-        seen = [
-            [part.mean(axis=(0, 1)) for part in np.array_split(band, 3, axis=1)]
-            for band in np.array_split(frame.astype(float), 3)
-        ]
-        assert np.abs(np.array(thirds) - np.array(seen)).max() < 12
+        assert np.abs(thirds(source) - thirds(frame.astype(float))).max() < 12
+
+
+def thirds(picture: np.ndarray) -> np.ndarray:
+    """Mean colour of nine parts, (9, 3)."""
+    bands = np.array_split(picture, 3)
+    return np.array([part.mean(axis=(0, 1)) for band in bands for part in np.array_split(band, 3, axis=1)])
 
 
 def test_films_smaller_than_the_recipe_are_enlarged(manifest: Path) -> None:
@@ -134,7 +132,7 @@ def test_batches_span_epochs_and_start_anywhere() -> None:
     ids = [f"clip-{k}" for k in range(5)]
     first = list(islice(batches(ids, 0, 3), 10))
     assert [len(batch) for batch in first] == [3] * 10
-    assert sum(first, []) == sum((order(ids, 0, epoch) for epoch in range(6)), [])
+    assert list(chain(*first)) == list(chain(*(order(ids, 0, epoch) for epoch in range(6))))
     assert list(islice(batches(ids, 0, 3, first=4), 6)) == first[4:]
 
 

@@ -143,7 +143,7 @@ class _Actor:
 
 
 def _grainy(picture: Image, deviation: float, rng: np.random.Generator) -> Image:
-    """Noise on all channels alike, hence on luma: rolled from one field, as fresh normal numbers cost ten times more."""
+    """Noise on all channels alike, hence on luma: rolled from one field, as fresh normal numbers cost much more."""
     field = _noise_field(picture.shape[0], picture.shape[1], deviation)
     noise = np.roll(field, (int(rng.integers(picture.shape[0])), int(rng.integers(picture.shape[1]))), (0, 1))
     return np.asarray(cv2.add(picture, cv2.merge([noise] * 3), dtype=cv2.CV_8U), np.uint8)

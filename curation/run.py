@@ -153,9 +153,8 @@ def check_format(store: Store) -> None:
     except (ValueError, AttributeError):
         version = "unreadable"
     if version != FORMAT:
-        raise ValueError(
-            f"{store.root}: made by an incompatible version (format {version}, this is {FORMAT}); use another --out."
-        )
+        made = f"was made by an incompatible version (format {version}, this is {FORMAT})"
+        raise ValueError(f"{store.root}: {made}; use another --out.")
 
 
 @contextlib.contextmanager

@@ -1,7 +1,7 @@
-"""Shot boundaries: hard cuts and fades.
+"""Shot boundaries: hard cuts, fades, dissolves and wipes.
 
 Cuts are proposed by PySceneDetect's AdaptiveDetector on small BGR frames and dropped when the picture before them
-comes back within a third of a second (a photographic flash, a black frame) or when they lie inside a fade.
+comes back within a third of a second (a photographic flash, a black frame) or when they lie inside a transition.
 
 Source: PySceneDetect 0.7, `AdaptiveDetector` and `ThresholdDetector`.
 """
@@ -19,6 +19,7 @@ from scenedetect import FrameTimecode
 
 from filters.content import FastAdaptiveDetector
 from filters.fades import Fade, FadeFinder
+from filters.gradual import Gradual, GradualFinder
 from manifests.types import EVERY_FRAME, Boundary, Image, Sampling, Splitter
 
 LOOK = Sampling(EVERY_FRAME, 90, color=True)
@@ -67,8 +68,12 @@ class CutSplitter:
         self._repeats = 0
         self._lag = max(8, math.ceil(settings.lag * fps))
         self._flash = max(3, math.ceil(fps / 3))
-        self._thumbs: deque[npt.NDArray[np.float32]] = deque(maxlen=self._lag + 8 * self._flash)
         self._finders = (FadeFinder(fps), FadeFinder(fps))
+        self._gradual = GradualFinder(fps)
+        self._thumbs: deque[npt.NDArray[np.float32]] = deque(maxlen=self._lag + 8 * self._flash + self._gradual.reach)
+        self._fades: list[Fade] = []
+        self._faded: list[Fade] = []  # the last few that were told
+        self._graduals: list[Gradual] = []
         self._cuts: list[tuple[int, float]] = []
         self._done = 0  # first frame after the last boundary reported
         self._any_shot = False
@@ -76,8 +81,17 @@ class CutSplitter:
 
     @property
     def settled(self) -> int:
-        held = [f.holding for f in self._finders if f.holding is not None]
-        return max(self._done, min([self._index + 1 - self._lag, *held]))
+        return max(self._done, min([self._decided, *(g.start for g in self._graduals)]))
+
+    @property
+    def _decided(self) -> int:
+        """First frame before which no finder will report anything that it has not reported yet."""
+        return min(self._index + 1 - self._lag, self._gradual.holding, *self._fades_begin)
+
+    @property
+    def _fades_begin(self) -> list[int]:
+        """Where fades begin that are not over yet; beyond the film where there is none."""
+        return [self._index + 1 if f.holding is None else f.holding for f in self._finders]
 
     def push(self, index: int, image: Image) -> list[Boundary]:
         self._index = index
@@ -86,12 +100,13 @@ class CutSplitter:
         mean, deviation = (float(v.mean()) for v in cv2.meanStdDev(image))
         fades = self._finders[0].push(index, mean + 2 * deviation)
         fades += self._finders[1].push(index, 255 - mean + 2 * deviation)
-        return self._report(fades, self.settled)
+        self._add(fades, self._gradual.push(image))
+        return self._report(self._decided)
 
     def flush(self) -> list[Boundary]:
         end = self._index + 1
-        fades = [fade for finder in self._finders for fade in finder.flush(end)]
-        found = self._report(fades, end)
+        self._add([fade for finder in self._finders for fade in finder.flush(end)], self._gradual.flush())
+        found = self._report(end)
         return found if self._any_shot or self._done < end else []  # a film that is all fade keeps its row
 
     # -- cuts ------------------------------------------------------------------------------------------------------
@@ -124,10 +139,28 @@ class CutSplitter:
 
     # -- putting both together -------------------------------------------------------------------------------------
 
-    def _report(self, fades: list[Fade], settled: int) -> list[Boundary]:
+    def _add(self, fades: list[Fade], graduals: list[Gradual]) -> None:
+        """Fades come before other transitions, and both before cuts that lie inside them."""
+        self._fades += fades
+        known = [(fade.start, fade.end) for fade in (*self._fades, *self._faded)]
+        self._graduals = [
+            g
+            for g in (*self._graduals, *graduals)
+            if not any(g.start <= end and g.end >= start for start, end in known)
+        ]
+        self._drop_cuts_inside()
+
+    def _drop_cuts_inside(self) -> None:
+        spans = [(f.start, f.end) for f in (*self._fades, *self._faded)] + [(g.start, g.end) for g in self._graduals]
+        self._cuts = [c for c in self._cuts if not any(start - 1 <= c[0] <= end + 1 for start, end in spans)]
+
+    def _report(self, decided: int) -> list[Boundary]:
+        """What lies before `decided`, in film order."""
+        self._drop_cuts_inside()  # the detector answers late
         found: list[Boundary] = []
-        for fade in fades:
-            self._cuts = [c for c in self._cuts if not fade.start - 1 <= c[0] <= fade.end + 1]
+        for fade in [f for f in self._fades if f.start < decided]:
+            self._fades.remove(fade)
+            self._faded = [fade, *self._faded[:3]]
             hard_start, hard_end = fade.hard_edges
             if hard_start and hard_end and self._is_flash(fade.start, fade.end + 1):
                 continue
@@ -136,9 +169,14 @@ class CutSplitter:
             found.append(Boundary("fade", fade.start, fade.end, 1.0))
             if hard_end and fade.end < self._index:
                 found.append(Boundary("cut", fade.end + 1, fade.end + 1, 1.0))
+        begin = min(self._fades_begin)  # a fade that goes on may yet take these in
+        for gradual in [g for g in self._graduals if g.start < decided and g.end < begin]:
+            self._graduals.remove(gradual)
+            found.append(Boundary(gradual.kind, gradual.start, gradual.end, gradual.score))
+        decided = min([decided, *(g.start for g in self._graduals)])
         self._cuts = [c for c in self._cuts if c[0] > self._done]  # the detector may answer after a fade is told
-        ready = [c for c in self._cuts if c[0] < settled]
-        self._cuts = [c for c in self._cuts if c[0] >= settled]
+        ready = [c for c in self._cuts if c[0] < decided]
+        self._cuts = [c for c in self._cuts if c[0] >= decided]
         found += [Boundary("cut", k, k, score) for k, score in ready if not self._is_flash(k, k)]
         told = []
         for boundary in sorted(found, key=lambda b: (b.start, b.next_shot)):

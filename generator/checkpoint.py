@@ -40,6 +40,15 @@ _BUILD = {
     "CogVideoXTransformer3DModel": (DitConfig, CogVideoXTransformer),
     "HashedWordEncoder": (TextConfig, HashedWordEncoder),
 }
+# What `Schedule` is, in the words of a diffusers scheduler.
+_NOISE = {
+    "beta_start": 0.00085,
+    "beta_end": 0.012,
+    "beta_schedule": "scaled_linear",
+    "trained_betas": None,
+    "rescale_betas_zero_snr": True,
+    "prediction_type": "v_prediction",
+}
 
 
 def load(folder: str | os.PathLike[str], device: str = "cpu", dtype: torch.dtype | None = None) -> Model:
@@ -62,12 +71,15 @@ def load(folder: str | os.PathLike[str], device: str = "cpu", dtype: torch.dtype
 def export(model: Model, folder: str | os.PathLike[str]) -> Path:
     """Writes `model` so that `load`, and for the published classes diffusers' `from_pretrained`, read it back.
 
-    A folder of that name is replaced as a whole. Raises ValueError for a model of another class.
+    A folder of that name is replaced as a whole. Raises ValueError for a model of another class, or where a file of
+    that name is in the way.
     """
     names = [name for name, (_, model_class) in _BUILD.items() if type(model) is model_class]
     if not names:
         raise ValueError(f"{type(model).__name__} is not a class this package exports.")
     folder = Path(folder)
+    if folder.is_file():
+        raise ValueError(f"{folder} is a file; give a folder to export to.")
     fresh = _beside(folder)
     fresh.mkdir(parents=True)
     settings = {"_class_name": names[0], **dataclasses.asdict(model.config)}
@@ -84,13 +96,9 @@ def export_schedule(schedule: Schedule, folder: str | os.PathLike[str]) -> Path:
     fresh.mkdir(parents=True)
     settings = {
         "_class_name": "CogVideoXDDIMScheduler",
-        "beta_start": 0.00085,
-        "beta_end": 0.012,
-        "beta_schedule": "scaled_linear",
+        **_NOISE,
         "num_train_timesteps": schedule.steps,
         "snr_shift_scale": schedule.snr_shift,
-        "rescale_betas_zero_snr": True,
-        "prediction_type": "v_prediction",
         "timestep_spacing": "trailing",
         "clip_sample": False,
         "set_alpha_to_one": True,
@@ -103,10 +111,12 @@ def export_schedule(schedule: Schedule, folder: str | os.PathLike[str]) -> Path:
 def load_schedule(folder: str | os.PathLike[str]) -> Schedule:
     """The schedule that `export_schedule` or a CogVideoX pipeline wrote. Raises ValueError for any other kind."""
     settings = _read_json(Path(folder) / "scheduler_config.json")
-    wanted = {"prediction_type": "v_prediction", "rescale_betas_zero_snr": True, "beta_schedule": "scaled_linear"}
-    for key, value in wanted.items():
+    for key, value in _NOISE.items():
         if settings.get(key) != value:
             raise ValueError(f"{folder}: {key} is {settings.get(key)!r}; only {value!r} is supported.")
+    lacking = [key for key in ("snr_shift_scale", "num_train_timesteps") if key not in settings]
+    if lacking:
+        raise ValueError(f"{folder}: scheduler_config.json lacks {' and '.join(lacking)}.")
     return Schedule(settings["snr_shift_scale"], settings["num_train_timesteps"])
 
 
@@ -190,18 +200,24 @@ def _config(config_class: type, settings: dict[str, Any], folder: Path) -> Any:
 
 def _read_json(file: Path) -> dict[str, Any]:
     try:
-        return dict(json.loads(file.read_text()))
+        said = json.loads(file.read_text())
     except OSError as error:
         raise ValueError(f"{file}: there is no such file; a model folder holds {CONFIG} and {WEIGHTS}.") from error
     except ValueError as error:
         raise ValueError(f"{file}: this is not JSON ({error}).") from error
+    if not isinstance(said, dict):
+        raise ValueError(f"{file}: this is not a JSON object.")
+    return said
 
 
 def _read_weights(folder: Path) -> dict[str, Tensor]:
     files = [folder / WEIGHTS]
     index = folder / f"{WEIGHTS}.index.json"  # large models are split over several files
     if index.exists():
-        files = [folder / name for name in sorted(set(_read_json(index)["weight_map"].values()))]
+        names = _read_json(index).get("weight_map")
+        if not isinstance(names, dict):
+            raise ValueError(f"{index}: there is no weight_map in it.")
+        files = [folder / name for name in sorted(set(names.values()))]
     tensors: dict[str, Tensor] = {}
     for file in files:
         if not file.exists():

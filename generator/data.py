@@ -21,7 +21,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 import torch
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
@@ -69,7 +69,10 @@ def read_rows(folder: str | os.PathLike[str]) -> list[Row]:
     try:
         table = read_clips(folder, columns, where=pc.field("sampled"))
     except pa.ArrowInvalid as error:
-        raise ValueError(f"{folder}: the manifest lacks a column that training reads ({error}).") from error
+        raise ValueError(
+            f"{folder}: the manifest lacks one of the columns that training reads, {', '.join(columns)} and sampled; "
+            "`vidcurate run` writes them all."
+        ) from error
     rows = [Row(r["clip_id"], r["uri"], r["start_us"], r["end_us"], r["caption"] or "") for r in table.to_pylist()]
     if not rows:
         raise ValueError(f"no row is sampled in {folder}; loosen the rules with `vidcurate judge {folder}`.")
@@ -107,7 +110,7 @@ def read_clip(row: Row, config: DataConfig) -> npt.NDArray[np.uint8]:
 class TensorCache:
     """Tensors by clip id in safetensors parts of one folder. Each part names the maker of what it holds.
 
-    Raises ValueError when the folder holds parts of another maker.
+    Raises ValueError when the folder holds parts of another maker, or damaged ones.
     """
 
     def __init__(self, folder: Path, maker: str, what: str) -> None:
@@ -132,7 +135,10 @@ class TensorCache:
         self._open(part)
 
     def _open(self, part: Path) -> None:
-        opened = safe_open(part, framework="pt")
+        try:
+            opened = safe_open(part, framework="pt")
+        except SafetensorError as error:
+            raise ValueError(f"{part}: these cached {self.what} cannot be read ({error}); delete the file.") from error
         maker = (opened.metadata() or {}).get("maker")
         if maker != self.maker:
             raise ValueError(

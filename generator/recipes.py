@@ -92,8 +92,9 @@ class Recipe:
     def __post_init__(self) -> None:
         time, space = self.vae.temporal_compression_ratio, self.vae.spatial_compression_ratio
         side = self.data.size // space
+        latents = (self.data.frames - 1) // time + 1
         problems = {
-            f"data.frames must be {time}k + 1": (self.data.frames - 1) % time,
+            f"data.frames must be {time}k + 1": self.data.frames < 1 or (self.data.frames - 1) % time,
             f"data.size and vae_loss.crop must be multiples of {space}": self.data.size % space
             or self.vae_loss.crop % space,
             "vae_loss.crop must be between 1 and data.size": not 0 < self.vae_loss.crop <= self.data.size,
@@ -106,7 +107,13 @@ class Recipe:
                 (self.dit.sample_height, self.dit.sample_width, self.dit.sample_frames)
                 != (side, side, self.data.frames)
             ),
-            "dit_training.batch must be a multiple of dit_loss.groups": self.dit_training.batch % self.dit_loss.groups,
+            f"the latents, {latents} of {side} x {side}, must be whole patches of dit.patch_size_t and patch_size": (
+                latents % (self.dit.patch_size_t or 1) or side % self.dit.patch_size
+            ),
+            "dit.ofs_embed_dim must be None": self.dit.ofs_embed_dim is not None,
+            "dit_training.batch must be a multiple of dit_loss.groups": self.dit_loss.groups < 1
+            or self.dit_training.batch % self.dit_loss.groups,
+            "sample_steps must be between 1 and 1000": not 1 <= self.sample_steps <= 1000,
         }
         wrong = [sentence for sentence, broken in problems.items() if broken]
         if wrong:
@@ -150,8 +157,8 @@ def tiny_cogvideox() -> Recipe:
         seed=0,
         data=data,
         vae=vae,
-        vae_loss=VaeLoss(crop=32, stills=200, square=4.0),
-        vae_training=Training(steps=320, batch=4, lr=4e-3, warmup=10, log_every=5, checkpoint_every=80),
+        vae_loss=VaeLoss(crop=32, stills=160, square=4.0),
+        vae_training=Training(steps=260, batch=4, lr=4e-3, warmup=10, log_every=5, checkpoint_every=65),
         text=text,
         dit=dit,
         dit_loss=DiffusionLoss(snr_shift=1.0, groups=8, text_dropout=0.1),

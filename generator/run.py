@@ -30,16 +30,18 @@ _MADE = (
     "samples",
     "scheduler",
     "text_encoder",
-    "train.json",
     "transformer",
     "vae",
+    "train.json",  # last: it is what tells that the rest is ours to remove
 )
 
 Record = Mapping[str, float | int | str]
 
 
 def forget(out: Path) -> None:
-    """Removes what an earlier run left in `out`, except the decoded pixels."""
+    """Removes what an earlier run left in `out`, except the decoded pixels; nothing where no run was ever begun."""
+    if not (out / "train.json").exists():
+        return
     for path in (out / name for name in _MADE):
         if path.is_dir():
             shutil.rmtree(path)

@@ -45,7 +45,7 @@ def generate(
     the prompt against no prompt, 1 for none, as the training recipe says if not given. frames: 4k + 1, as trained if
     not given. fps: of the file, as trained if not given. The same arguments give the same pixels.
 
-    Returns the file. Raises ValueError for a folder without the models, a wrong number of frames or steps, or an
+    Returns the file. Raises ValueError for a folder without the models, a wrong number of frames, steps or fps, or an
     image: no image-conditioned model is trained yet.
     """
     folder = Path(checkpoint)
@@ -63,6 +63,8 @@ def generate(
     trained = folder / "train.json"
     recipe = json.loads(trained.read_text())["recipe"] if trained.exists() else {}
     fps = recipe.get("data", {}).get("fps", _FPS) if fps is None else fps
+    if not 0.1 <= fps <= 1000:
+        raise ValueError(f"fps must be between 0.1 and 1000, got {fps}.")
     guidance = recipe.get("guidance", _GUIDANCE) if guidance is None else guidance
     schedule = load_schedule(folder / "scheduler")
     videos = sample_videos(vae, transformer, encoder, schedule, [prompt], steps, float(guidance), seed, frames)

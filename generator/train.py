@@ -62,7 +62,7 @@ def train(
     progress: see `generator.progress`. fresh: forget an earlier run in `out` (decoded pixels are kept).
 
     Returns `out`. Raises ValueError when there is nothing to train on, when `out` holds a run of another recipe or
-    other clips, or when the loss is no longer finite.
+    other clips, or when the loss or its gradient is no longer finite.
     """
     out = Path(out)
     if fresh:
@@ -133,14 +133,16 @@ def _fit(
             group["lr"] = lr
         loss, parts, tokens = loss_of(batch, step)
         value = loss.item()
-        if not math.isfinite(value):
-            raise ValueError(
-                f"the {name} loss is {value} at step {step + 1}; lower the learning rate of the recipe (now {lr:.2g}) "
-                f"and train into another folder; {run.out} keeps the last good checkpoint."
-            )
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         norm = nn.utils.clip_grad_norm_(model.parameters(), how.clip).item()
+        # Before the weights change: after a last step with such a gradient, no loss would tell.
+        for what, number in {"loss": value, "gradient norm": norm}.items():
+            if not math.isfinite(number):
+                raise ValueError(
+                    f"the {name} {what} is {number} at step {step + 1}; lower the learning rate of the recipe (now "
+                    f"{lr:.2g}) and train into another folder; {run.out} keeps the last good checkpoint."
+                )
         optimizer.step()
         for key, parameter in model.named_parameters() if average else ():
             # The first steps count more, so that the average forgets the random start.

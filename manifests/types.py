@@ -45,6 +45,7 @@ class Sampling:
     cap:    at most so many frames of a clip, evenly spread over it (0: no cap)
     color:  BGR; otherwise luma alone, as coded
     crop:   the central square of at most so many pixels (0: the whole picture), aligned to the 16-pixel coding grid
+    vectors: no pixels but the codec's motion vectors: each "image" is their mean length, (1,), or (0,) without any
     """
 
     fps: float
@@ -52,6 +53,7 @@ class Sampling:
     cap: int = 0
     color: bool = False
     crop: int = 0
+    vectors: bool = False
 
 
 EVERY_FRAME = float("inf")

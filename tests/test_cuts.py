@@ -10,8 +10,8 @@ import pytest
 
 from filters.content import FastAdaptiveDetector
 from filters.cuts import LOOK, Cuts
-from manifests.films.film import Film, Then, Truth, render
-from manifests.films.shots import Shot
+from manifests.films.film import Film, Then, Truth, render, write
+from manifests.films.shots import MOVES, Shot, frames
 from manifests.media.container import decode, open_film
 from manifests.media.pixels import Picture
 from manifests.types import Boundary
@@ -65,8 +65,7 @@ def test_hard_cuts_of_synthetic_films_are_found_exactly(demo: tuple[Path, dict[s
     total = np.zeros(3, int)
     for truth in truths:
         cuts = [e.start for e in truth.events if e.kind == "cut"]
-        gradual = [e for e in truth.events if e.kind == "dissolve"]
-        found = [c for c in hard(boundaries(truth.path)) if not any(e.start <= c <= e.end + 1 for e in gradual)]
+        found = hard(boundaries(truth.path))
         counted = scores(found, cuts, slack=0)
         assert counted[1:] == (0, 0), (truth.path, found, cuts)
         total += counted
@@ -84,6 +83,42 @@ def test_fades_are_found_where_they_are(demo: tuple[Path, dict[str, Truth]], tmp
             assert abs(fade.start - event.start) <= 2 and abs(fade.end - event.end) <= 2, (truth.path, fade, event)
         count += len(wanted)
     assert count > 8
+
+
+def overlap(found: Boundary, start: int, end: int) -> float:
+    """Intersection over union of two intervals of frames."""
+    common = min(found.end, end) - max(found.start, start) + 1
+    return max(0, common) / (max(found.end, end) - min(found.start, start) + 1)
+
+
+@pytest.mark.parametrize("seconds", [0.4, 0.8, 1.5])
+def test_dissolves_are_located(seconds: float, tmp_path: Path) -> None:
+    looks = [("cat", "pan_left"), ("coffee", "static"), ("temple", "zoom_in"), ("dahlia", "tilt_up")]
+    shots = tuple(Shot(name, 4.0, move, 0.06, actors=k % 2, seed=k) for k, (name, move) in enumerate(looks))
+    truth = render(Film("d", shots, (Then("dissolve", seconds),) * 3), tmp_path)
+    found = boundaries(truth.path)
+    assert [b.kind for b in found] == ["dissolve"] * 3
+    for boundary, event in zip(found, truth.events, strict=True):
+        assert overlap(boundary, event.start, event.end) >= 0.8
+
+
+def test_wipes_are_located(tmp_path: Path) -> None:
+    before, after = (
+        list(frames(Shot(name, 5.0, "pan_left", 0.04, seed=1), 320, 180, 24.0)) for name in ("cat", "coffee")
+    )
+    pictures = []
+    for k in range(120):
+        edge = round(np.clip((k - 49) / 20, 0, 1) * 320)  # clean until frame 49 and from frame 69 on
+        pictures.append(np.hstack([after[k][:, :edge], before[k][:, edge:]]))
+    write(tmp_path / "w.mp4", pictures, 24.0)
+    (wipe,) = boundaries(tmp_path / "w.mp4")
+    assert wipe.kind == "wipe" and overlap(wipe, 50, 68) >= 0.7
+
+
+@pytest.mark.parametrize("move", MOVES)
+def test_motion_is_no_transition(move: str, tmp_path: Path) -> None:
+    shots = (Shot("temple", 4.0, move, 0.03 if move == "shake" else 0.3, actors=2, seed=4),)
+    assert one(Film("m", shots), tmp_path) == []
 
 
 def one(film: Film, folder: Path) -> list[Boundary]:
@@ -181,6 +216,18 @@ def test_fades_of_real_footage(footage: Path) -> None:
                 fade,
                 event,
             )
+
+
+@pytest.mark.footage
+def test_transitions_of_real_footage(footage: Path) -> None:
+    truth, located, wanted = footage / "public_truth", 0, 0
+    for row in read_lines(truth / "cuts.jsonl"):
+        found = [b for b in boundaries(truth / row["file"]) if b.kind != "cut"]
+        events = [e for e in row["events"] if e["type"] != "cut"]
+        located += sum(any(overlap(b, e["start"], e["end"]) >= 0.5 for b in found) for e in events)
+        wanted += len(events)
+    print(f"\nreal transitions: {located} of {wanted} located")
+    assert located >= 0.85 * wanted
 
 
 @pytest.mark.parametrize("seed", range(40))

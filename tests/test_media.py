@@ -10,6 +10,7 @@ import cv2
 import numpy as np
 import pytest
 
+from manifests.films.film import write
 from manifests.media.container import Limits, decode, open_film
 from manifests.media.cut import cut
 from manifests.media.pixels import Picture, fit
@@ -349,3 +350,28 @@ def test_cut_keeps_frames_and_times(tmp_path: Path) -> None:
         got = [(number_of(Picture(d.frame).sample(ALL)[:, ::-1]), d.time) for d in decode(film)]
     assert [n for n, _ in got] == [2, 3, 4, 5]
     assert np.allclose([t / 1e6 for _, t in got], [0.0, 0.3, 0.4, 0.7], atol=0.002)
+
+
+# -- motion vectors ---------------------------------------------------------------------------------------------------
+
+
+def test_motion_vectors_are_those_of_the_motion(tmp_path: Path) -> None:
+    """A picture that moves by 3 and 4 pixels a frame; the first frame is coded by itself and has no vectors."""
+    rng = np.random.default_rng(0)
+    scene = cv2.resize(rng.integers(0, 256, (60, 60, 3), dtype=np.uint8), (480, 480), interpolation=cv2.INTER_CUBIC)
+    write(tmp_path / "v.mp4", [scene[4 * k : 4 * k + 192, 3 * k : 3 * k + 256] for k in range(40)], 25.0)
+    wants = (Sampling(EVERY_FRAME, 0, vectors=True),)
+    (span,) = spans(tmp_path / "v.mp4", At(), wants=wants)
+    lengths = span.frames[wants[0]].images
+    assert len(lengths) == 40 and len(lengths[0]) == 0
+    # Vectors of bidirectional frames may span several frames; none is shorter than the motion.
+    middle = np.median(np.concatenate(lengths))
+    assert 4.5 <= middle <= 12
+    assert spans(tmp_path / "v.mp4", At())[0].frames  # without the wish, none are exported
+
+
+def test_codecs_without_motion_vectors_give_none(tmp_path: Path) -> None:
+    path = write_video(tmp_path / "v.webm", codec="libvpx-vp9")
+    wants = (Sampling(EVERY_FRAME, 0, vectors=True),)
+    (span,) = spans(path, At(), wants=wants)
+    assert all(len(length) == 0 for length in span.frames[wants[0]].images)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import shutil
 from collections import Counter
 from html.parser import HTMLParser
@@ -90,16 +89,13 @@ def test_corpus_statistics(curated: Result) -> None:
 
 
 def test_foreign_text_is_shown_as_text(client, recipe, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
-    nasty = "<img src=x onerror=alert(1)> & {{7*7}}"
+    nasty = "<img src=x onerror=alert(1)> & {{1237*1231}}"
     path = Path(render(Film("plain", (Shot("cat", 1.5, "pan_left", 0.1),)), tmp_path / "films").path)
     path.rename(path.with_name(f"{nasty}.mp4"))
     (tmp_path / "films" / f"{nasty} broken.mp4").write_bytes(b"x")
     run([str(tmp_path / "films")], tmp_path / "out", recipe, client=client)
     html = (tmp_path / "out" / "report.html").read_text()
-    assert (
-        "<img src=x" not in html
-        and "49" not in re.sub(r"base64,[^\"]+", "", html).split("<body>")[1].split("Funnel")[0]
-    )
+    assert "<img src=x" not in html and str(1237 * 1231) not in html and "1237*1231" in html
     assert f"{nasty}.mp4" in "".join(page(tmp_path / "out").text)
 
 

@@ -49,8 +49,6 @@ def by_name(table: pd.DataFrame) -> pd.Series:  # type: ignore[type-arg]
 def test_clips_are_the_clean_parts_of_the_shots(curated: Result, demo: tuple[Path, dict[str, Truth]]) -> None:
     table = rows(curated.out)
     for name, truth in demo[1].items():
-        if name == "space":  # has a dissolve, which is not located yet
-            continue
         mine = table[by_name(table) == name].sort_values("start_frame")
         found = list(zip(mine.start_frame, mine.end_frame, strict=True))
         wanted = [(start, end) for start, end, _ in truth.shots]
@@ -118,7 +116,7 @@ def test_inputs_are_all_accounted_for(curated: Result) -> None:
     assert (videos.drop(["broken_off.mp4", "space_again.mp4"]).status == "ok").all()
     assert videos.clips.sum() == len(rows(curated.out))
     shots = pd.read_parquet(Path(curated.out) / "shots.parquet")
-    assert set(shots.kind) == {"cut", "fade"} and (shots.end_frame >= shots.start_frame).all()
+    assert set(shots.kind) == {"cut", "fade", "dissolve"} and (shots.end_frame >= shots.start_frame).all()
     assert (shots[shots.kind == "cut"].start_frame == shots[shots.kind == "cut"].end_frame).all()
 
 

@@ -288,9 +288,14 @@ class CogVideoXTransformer(nn.Module):
 
         grid: (N, 3) time, row and column of each token where they are not the integers from 0, N = F / patch_size_t *
         H / patch_size * W / patch_size. ofs: (B,), for models with `ofs_embed_dim` (2.0 at inference).
-        Returns (B, out_channels, F, H, W). Raises ValueError for sizes that the patches do not divide.
+        Returns (B, out_channels, F, H, W). Raises ValueError for other shapes and sizes that the patches do not divide.
         """
         config = self.config
+        if x.ndim != 5 or x.shape[1] != config.in_channels or text.shape[2:] != (config.text_embed_dim,):
+            raise ValueError(
+                f"this model takes latents (B, {config.in_channels}, F, H, W) and text (B, L, {config.text_embed_dim})"
+                f", got {tuple(x.shape)} and {tuple(text.shape)}."
+            )
         patch, patch_t = config.patch_size, config.patch_size_t or 1
         size = (x.shape[2] // patch_t, x.shape[3] // patch, x.shape[4] // patch)
         if (size[0] * patch_t, size[1] * patch, size[2] * patch) != tuple(x.shape[2:]):

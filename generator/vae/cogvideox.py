@@ -76,6 +76,11 @@ class VaeConfig:
                 f"temporal_compression_ratio {self.temporal_compression_ratio} must be a power of two of at most "
                 f"2^{levels - 1}, the number of downsampling levels."
             )
+        if self.temporal_compression_ratio > FRAMES_PER_CHUNK:
+            raise ValueError(
+                f"temporal_compression_ratio {self.temporal_compression_ratio} must be at most {FRAMES_PER_CHUNK}, the "
+                "frames encoded at a time."
+            )
 
     @property
     def temporal_levels(self) -> int:
@@ -298,6 +303,7 @@ class CogVideoXVae(nn.Module):
         Raises ValueError for other shapes.
         """
         ratio, space = self.config.temporal_compression_ratio, self.config.spatial_compression_ratio
+        _check("a video", x, self.config.in_channels)
         frames, height, width = x.shape[-3:]
         if frames % ratio != 1 % ratio or height % space or width % space:
             raise ValueError(
@@ -309,7 +315,11 @@ class CogVideoXVae(nn.Module):
         return mean, logvar.clamp(-30.0, 20.0)
 
     def decode(self, z: Tensor) -> Video:
-        """z: (B, latent_channels, T, h, w), unscaled. Returns (B, 3, 4 (T - 1) + 1, 8 h, 8 w), about [-1, 1]."""
+        """z: (B, latent_channels, T, h, w), unscaled. Returns (B, 3, 4 (T - 1) + 1, 8 h, 8 w), about [-1, 1].
+
+        Raises ValueError for other shapes.
+        """
+        _check("a latent", z, self.config.latent_channels)
         return torch.cat(list(self.decode_stream(_chunks(z, LATENTS_PER_CHUNK))), dim=2)
 
     def encode_stream(self, chunks: Iterable[Video]) -> Iterator[Tensor]:
@@ -323,6 +333,11 @@ class CogVideoXVae(nn.Module):
         stream = Stream()
         for chunk in chunks:
             yield self.decoder(chunk, stream)
+
+
+def _check(what: str, x: Tensor, channels: int) -> None:
+    if x.ndim != 5 or x.shape[1] != channels or not x.numel():
+        raise ValueError(f"{what} of this VAE is (B, {channels}, frames, height, width), got {tuple(x.shape)}.")
 
 
 def _chunks(x: Video, size: int) -> list[Video]:

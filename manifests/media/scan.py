@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
+from manifests.media import vectors
 from manifests.media.container import Decoded, Film, Limits, decode
 from manifests.media.pixels import Picture
 from manifests.types import Boundary, Frames, Image, Sampling, Splitter
@@ -64,6 +66,8 @@ class Scan:
         self._limits = limits or Limits()
         self._wants = tuple(dict.fromkeys(wants))
         self._buffers = {_uncapped(w): _Buffer(_uncapped(w).fps) for w in self._wants}
+        if any(want.vectors for want in self._wants):
+            vectors.export(film)
         self._open = 0  # first frame of the open clip
         self._offset = 0  # number of the frame that self._frames starts with
         self._times: list[tuple[int, int, bool]] = []  # (time, end, corrupt) of every frame since the open clip began
@@ -90,7 +94,8 @@ class Scan:
         elapsed = (decoded.time - self.film.first) / 1e6
         for want, buffer in self._buffers.items():
             if buffer.due(elapsed):
-                buffer.add(decoded.index, decoded.time, self._picture.sample(want))
+                seen = vectors.magnitude(decoded.frame) if want.vectors else self._picture.sample(want)
+                buffer.add(decoded.index, decoded.time, seen)
 
     def _look(self, decoded: Decoded) -> Image:
         return self._picture.sample(self._splitter.wants)
@@ -158,7 +163,7 @@ class Scan:
 
 
 def _uncapped(want: Sampling) -> Sampling:
-    return Sampling(want.fps, want.short, 0, want.color, want.crop)
+    return dataclasses.replace(want, cap=0)
 
 
 class _Buffer:

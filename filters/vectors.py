@@ -1,0 +1,37 @@
+"""Codec motion vectors: how far the encoder found blocks to move, from frame to frame.
+
+`motion_vectors` is the mean over the clip's predicted frames of the mean vector length, pixels of the coded picture per
+frame; higher is more motion. Movie Gen keeps 0.5 to 7. It says what the encoder chose, not what moved: cheap presets
+leave motion out. Null for codecs that give no vectors (VP9, AV1, HEVC as FFmpeg decodes it).
+
+Source: Movie Gen (arXiv 2410.13720), appendix B.1; FFmpeg `AV_FRAME_DATA_MOTION_VECTORS`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+import pyarrow as pa
+
+from manifests.schema import column
+from manifests.types import EVERY_FRAME, Clip, Frames, Sampling
+
+
+@dataclass(frozen=True, slots=True)
+class MotionVectors:
+    """Mean vector length over the clip."""
+
+    wants = Sampling(EVERY_FRAME, 0, vectors=True)
+    schema: ClassVar[pa.Schema] = pa.schema(
+        [column("motion_vectors", pa.float64(), "mean codec motion vector", unit="pixel/frame", range=">= 0")]
+    )
+
+    def __call__(self, clips: Sequence[Clip], frames: Sequence[Frames]) -> dict[str, list[Any]]:
+        return {"motion_vectors": [self._mean(f) for f in frames]}
+
+    def _mean(self, frames: Frames) -> float | None:
+        lengths = np.concatenate([np.zeros(0, np.float32), *(np.ravel(length) for length in frames.images)])
+        return float(lengths.mean()) if len(lengths) else None

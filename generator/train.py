@@ -2,20 +2,21 @@
 
 What a run computes is a function of the recipe and the clips alone. Every step draws its random numbers from a seed
 made of (recipe seed, model, step), and the order of the clips is a pure function too, so a run that was stopped goes
-on exactly: on a CPU with the same number of threads, bit for bit.
+on exactly: on a CPU, bit for bit.
 """
 
 # mypy: disable-error-code="no-any-return, no-untyped-call"
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import hashlib
 import json
 import math
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -67,7 +68,7 @@ def train(
     out = Path(out)
     if fresh:
         forget(out)
-    with listener(progress) as report, torch.random.fork_rng():
+    with listener(progress) as report, torch.random.fork_rng(), _threads(recipe.threads):
         rows = read_rows(folder)
         made_by = f"settings {fingerprint(recipe.data)}"
         pixels = TensorCache(out / "cache" / f"pixels-{fingerprint(recipe.data)}", made_by, "pixels")
@@ -112,6 +113,16 @@ def train(
             }
         )
     return out
+
+
+@contextlib.contextmanager
+def _threads(count: int) -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def _fit(

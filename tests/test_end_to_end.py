@@ -80,6 +80,6 @@ def test_the_demo_learns(tmp_path: Path) -> None:
     dit = losses(out / "train" / "log.jsonl", "dit")
     assert statistics.fmean(dit[-10:]) < 0.4 * statistics.fmean(dit[:10])
     vae = losses(out / "train" / "log.jsonl", "vae")
-    # The first part of the VAE's training sees stills, the second clips; it learns in both.
-    for part in (vae[:32], vae[33:]):
-        assert statistics.fmean(part[-6:]) < 0.85 * statistics.fmean(part[:6])
+    # The first three fifths of the VAE's training see stills, the rest clips, which are harder.
+    assert statistics.fmean(vae[22:32]) < 0.5 * statistics.fmean(vae[:10])
+    assert statistics.fmean(vae[-10:]) < 0.6 * statistics.fmean(vae[:10])

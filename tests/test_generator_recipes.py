@@ -1,0 +1,52 @@
+"""What test_training.py leaves out of the recipes: each thing that can be wrong is said before any work is done."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import pytest
+
+pytest.importorskip("torch")
+
+from generator import recipes
+
+
+@pytest.mark.parametrize("name", recipes.RECIPES)
+def test_the_recipes_that_are_named_fit_together(name: str) -> None:
+    recipe = recipes.named(name)
+    assert recipe.name == name and recipes.named(name) == recipe
+    assert recipe.vae_loss.stills <= recipe.vae_training.steps
+
+
+@pytest.mark.parametrize(
+    ("part", "change", "sentence"),
+    [
+        ("data", {"frames": -3}, r"data\.frames must be 4k \+ 1"),
+        ("data", {"size": 72}, "sample_height, sample_width and sample_frames must be 9, 9 and 17"),
+        ("vae_loss", {"crop": 128}, r"vae_loss\.crop must be between 1 and data\.size"),
+        ("vae_loss", {"crop": 0}, r"vae_loss\.crop must be between 1 and data\.size"),
+        ("dit", {"in_channels": 8}, r"must be vae\.latent_channels"),
+        ("dit", {"patch_size_t": 2}, "the latents, 5 of 8 x 8, must be whole patches"),
+        ("dit", {"patch_size": 3}, "must be whole patches"),
+        ("dit", {"ofs_embed_dim": 16}, r"dit\.ofs_embed_dim must be None"),
+        ("dit_loss", {"groups": 0}, r"must be a multiple of dit_loss\.groups"),
+        ("dit_loss", {"groups": 5}, r"must be a multiple of dit_loss\.groups"),
+        ("text", {"width": 64}, r"dit\.text_embed_dim must be text\.width"),
+    ],
+    ids=str,
+)
+def test_parts_that_do_not_fit_are_refused(part: str, change: dict[str, Any], sentence: str) -> None:
+    recipe = recipes.smoke()
+    with pytest.raises(ValueError, match=rf"recipe smoke: .*{sentence}"):
+        dataclasses.replace(recipe, **{part: dataclasses.replace(getattr(recipe, part), **change)})
+
+
+def test_numbers_out_of_range_are_refused() -> None:
+    recipe = recipes.smoke()
+    for key in ("steps", "batch", "log_every", "checkpoint_every"):
+        with pytest.raises(ValueError, match=f"{key}.* must be at least 1"):
+            dataclasses.replace(recipe.dit_training, **{key: 0})
+    for steps in (0, 1001):
+        with pytest.raises(ValueError, match="sample_steps must be between 1 and 1000"):
+            dataclasses.replace(recipe, sample_steps=steps)

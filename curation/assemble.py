@@ -10,7 +10,8 @@ import pyarrow.compute as pc
 
 from curation.decide import decide
 from curation.job import Job, Part, Video
-from curation.scan import MEASURE_ERROR, quarantined
+from curation.measure import MEASURE_ERROR
+from curation.scan import quarantined
 from filters.rules import judge
 from manifests.schema import (
     CAPTIONS,
@@ -25,6 +26,7 @@ from manifests.schema import (
     merge,
 )
 from manifests.store import Store, join
+from manifests.types import Derived
 
 ROWS_PER_PART = 100_000
 
@@ -33,7 +35,8 @@ def manifest_schema(job: Job) -> pa.Schema:
     """Columns of clips.parquet for one recipe."""
     walk = [f for f in job.recipe.walk_schema if not is_internal(f)]
     costly = [f for f in job.recipe.costly_schema if not is_internal(f)]
-    signals = pa.schema([*walk, *costly, MEASURE_ERROR])
+    derived = [f for f in job.recipe.derived_schema if not is_internal(f)]
+    signals = pa.schema([*walk, *costly, *derived, MEASURE_ERROR])
     return merge(IDENTITY, signals, TAGS, DECISION, CAPTIONS, HALLUCINATION)
 
 
@@ -80,6 +83,17 @@ def _explain(clips: pa.Table, job: Job, measured: pa.ChunkedArray) -> pa.Table:
     return clips.drop_columns("late_error").set_column(at, MEASURE_ERROR, pa.array(reasons, pa.string()))
 
 
+def derive(clips: pa.Table, derived: Sequence[Derived]) -> pa.Table:
+    """`clips` with the derived columns; each may build upon those before it."""
+    for one in derived:
+        values = one(clips)
+        for field in one.schema:
+            column = pa.array(values[field.name], field.type)
+            at = clips.schema.get_field_index(field.name)
+            clips = clips.append_column(field, column) if at < 0 else clips.set_column(at, field, column)
+    return clips
+
+
 def caption_rows(clips: pa.Table, kept: Sequence[bool], job: Job) -> pa.Table:
     """Caption columns; clips that are not kept get none."""
     empty: dict[str, Any] = dict.fromkeys(CAPTIONS.names)
@@ -93,7 +107,7 @@ def caption_rows(clips: pa.Table, kept: Sequence[bool], job: Job) -> pa.Table:
 
 def write_clips(job: Job, store: Store, parts: Sequence[Part]) -> pa.Table:
     """Decides, captions and writes clips.parquet; returns it."""
-    clips = measurements(job, store, parts)
+    clips = derive(measurements(job, store, parts), job.recipe.derived)
     decisions = decide(clips, job.recipe)
     captions = caption_rows(clips, decisions["kept"].to_pylist(), job)
     for family in (decisions, captions):

@@ -1,23 +1,24 @@
-"""The second stage: costly signals, measured from the frame packs of clips that the cheap rules let through.
+"""The second stage: costly signals, measured for the clips that the cheap rules let through.
 
-The part of an earlier run is built upon: only clips that have no values yet are measured.
+They look at the clips' frame packs; for what those do not hold, the clips' spans are decoded once more. The part of an
+earlier run is built upon: only clips that have no values yet are measured.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from typing import Any
+from collections.abc import Iterator, Mapping, Sequence
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from curation.job import Job, Part, Receipt, Stopwatch, peak_memory_mb, pin_threads, unpack
-from curation.scan import MEASURE_ERROR, measure
+from curation.measure import MEASURE_ERROR, Row, measure
 from filters.rules import judge
 from manifests import packs
+from manifests.media.again import look_again
 from manifests.schema import IDENTITY, merge
 from manifests.store import Store
-from manifests.types import Clip, Frames, Sampling
+from manifests.types import Clip, Frames, MediaError, Sampling
 
 
 def measure_part(packed: bytes, part: Part, _scanned: Receipt | None = None) -> Receipt:
@@ -30,7 +31,9 @@ def measure_part(packed: bytes, part: Part, _scanned: Receipt | None = None) -> 
     if known is not None:
         clips = clips.filter(pc.invert(pc.is_in(clips["clip_id"], value_set=known["clip_id"])))
     schema = merge(pa.schema([IDENTITY.field("clip_id")]), job.recipe.costly_schema, pa.schema([MEASURE_ERROR]))
-    rows = [{"clip_id": clip.id} | measure(job.recipe.costly, clip, f) for clip, f in _frames(job, store, clips)]
+    rows: list[Row] = []
+    for batch in _batches(clips):
+        rows += _measure_batch(job, store, batch)
     table = pa.Table.from_pylist(rows, schema)
     if known is not None:
         table = pa.concat_tables([known, table])
@@ -70,19 +73,43 @@ def complete(job: Job, store: Store, part: str) -> bool:
     return bool(pc.all(pc.is_in(wanted, value_set=known["clip_id"])).as_py() is not False)
 
 
-def _frames(job: Job, store: Store, clips: pa.Table) -> Iterator[tuple[Clip, dict[Sampling, Frames]]]:
-    """Every clip with the frames that each costly signal wants, from its pack."""
-    wants = {signal.wants for signal in job.recipe.costly}
-    columns = ["clip_id", "video_id", "uri", "start_us", "end_us", "pack"]
+def _batches(clips: pa.Table) -> Iterator[list[Row]]:
+    """Rows of clips, as many at a time as share a row group of their pack: few enough to hold their frames."""
+    columns = ["clip_id", "video_id", "uri", "start_us", "end_us", "start_frame", "film_offset_s", "pack"]
     rows = clips.select(columns).to_pylist()
     for start in range(0, len(rows), packs.ROWS_PER_GROUP):
-        batch = rows[start : start + packs.ROWS_PER_GROUP]
-        packed = _packed(store, batch)
-        for row in batch:
-            clip = Clip(row["clip_id"], row["video_id"], row["uri"], row["start_us"], row["end_us"])
-            yield clip, {want: packs.frames(packed[clip.id], want.cap) for want in wants}
+        yield rows[start : start + packs.ROWS_PER_GROUP]
 
 
-def _packed(store: Store, rows: Sequence[dict[str, Any]]) -> dict[str, dict[str, Any]]:
-    found = packs.load(store, rows[0]["pack"], [row["clip_id"] for row in rows])
-    return {row["clip_id"]: row for row in found.to_pylist()}
+def _measure_batch(job: Job, store: Store, batch: Sequence[Row]) -> list[Row]:
+    """Columns of all costly signals for these clips."""
+    clips = [Clip(row["clip_id"], row["video_id"], row["uri"], row["start_us"], row["end_us"]) for row in batch]
+    wants = {signal.wants for signal in job.recipe.costly}
+    packed = {want for want in wants if packs.holds(job.recipe.pack, want)}
+    found = packs.load(store, batch[0]["pack"], [clip.id for clip in clips])
+    rows = {row["clip_id"]: row for row in found.to_pylist()}
+    frames: list[dict[Sampling, Frames]] = [
+        {want: packs.frames(rows[clip.id], want.cap) for want in packed} for clip in clips
+    ]
+    unread: list[str | None] = [None] * len(batch)
+    for k, row in enumerate(batch):
+        try:
+            frames[k] |= _again(job, row, wants - packed)
+        except MediaError as error:
+            unread[k] = str(error)
+    measured = measure(job.recipe.costly, clips, frames, unread)
+    return [{"clip_id": clip.id} | row for clip, row in zip(clips, measured, strict=True)]
+
+
+def _again(job: Job, row: Row, wants: set[Sampling]) -> Mapping[Sampling, Frames]:
+    if not wants:
+        return {}
+    return look_again(
+        row["uri"],
+        row["start_us"],
+        row["end_us"],
+        sorted(wants, key=repr),
+        first=row["start_frame"],
+        offset=row["film_offset_s"],
+        limits=job.recipe.limits,
+    )

@@ -43,7 +43,9 @@ def why(folder: Folder, clip: str) -> Iterator[str]:
     yield "signals:"
     own = set(IDENTITY.names)
     measured = [
-        f for f in [*folder.recipe.walk_schema, *folder.recipe.costly_schema] if f.name in row and f.name not in own
+        f
+        for f in [*folder.recipe.walk_schema, *folder.recipe.costly_schema, *folder.recipe.derived_schema]
+        if f.name in row and f.name not in own
     ]
     for field in measured:
         said = {k.decode(): v.decode() for k, v in (field.metadata or {}).items()}

@@ -23,7 +23,7 @@ from manifests.ids import fingerprint
 from manifests.media.container import Limits
 from manifests.media.scan import Pieces
 from manifests.schema import merge
-from manifests.types import Sampling, Signal
+from manifests.types import Derived, Sampling, Signal
 
 RECIPE_MODULE = "vidcurate_recipe_"
 """Modules made of users' recipe files begin so; workers cannot import them."""
@@ -52,12 +52,14 @@ class Recipe:
 
     signals:  measured during the walk over the video
     costly:   measured afterwards from frame packs, only for clips that the rules on `signals` let through
+    derived:  computed from those columns when clips are judged, in this order
     rules:    what a clip must pass to be kept, in the order in which the report counts them
     """
 
     name: str
     signals: tuple[Signal, ...]
     costly: tuple[Signal, ...] = ()
+    derived: tuple[Derived, ...] = ()
     rules: tuple[Rule, ...] = ()
     subsets: tuple[Subset, ...] = ()
     cuts: Cuts = field(default_factory=Cuts)
@@ -86,9 +88,13 @@ class Recipe:
         return merge(*(signal.schema for signal in self.costly))
 
     @property
+    def derived_schema(self) -> pa.Schema:
+        return merge(*(derived.schema for derived in self.derived))
+
+    @property
     def gate(self) -> tuple[Rule, ...]:
         """Rules that can be judged before the costly signals are measured."""
-        late = set(self.costly_schema.names)
+        late = {*self.costly_schema.names, *self.derived_schema.names}
         return tuple(r for r in self.rules if not (columns_of(r) & late))
 
     @property

@@ -8,27 +8,21 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import logging
-import math
 import tempfile
-from collections.abc import Mapping
-from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from curation.job import Job, Part, Receipt, Stopwatch, Video, peak_memory_mb, pin_threads, unpack
+from curation.measure import MEASURE_ERROR, Row, measure
 from manifests import packs
 from manifests.ids import clip_id
 from manifests.media.container import Film, base_name, open_film
 from manifests.media.scan import Scan, Span, TimedBoundary
-from manifests.schema import IDENTITY, SHOTS, VIDEOS, column, merge
-from manifests.types import Clip, Frames, MediaError, Sampling, Signal
+from manifests.schema import IDENTITY, SHOTS, VIDEOS, merge
+from manifests.types import Clip, Frames, MediaError
 
 log = logging.getLogger("vidcurate")
-
-MEASURE_ERROR = column("measure_error", pa.string(), "why a signal of this clip is null")
-
-Row = dict[str, Any]
 
 
 def scan_part(packed: bytes, part: Part) -> Receipt:
@@ -132,7 +126,7 @@ def scan_video(job: Job, video: Video, pack: str, tables: Tables, collector: Pac
                 clip_id(video.id or "", found.start, found.end), video.id or "", video.uri, found.start, found.end
             )
             row = _identity(film, clip, found, shot, pack)
-            row |= measure(recipe.walk, clip, found.frames)
+            row |= measure(recipe.walk, [clip], [found.frames])[0]
             tables.clips.append(row)
             collector.add(clip.id, found.frames[recipe.pack])
         tables.videos.append(_video_row(video, film, len(tables.clips) - first))
@@ -148,31 +142,6 @@ def probe(packed: bytes, video: Video) -> None:
         pq.ParquetWriter(file, packs.SCHEMA) as w,
     ):
         scan_video(job, video, "", Tables([], [], []), PackWriter(w))
-
-
-def measure(signals: tuple[Signal, ...], clip: Clip, frames: Mapping[Sampling, Frames]) -> Row:
-    """Columns of all signals for one clip. A signal that fails leaves nulls and its reason; the others go on."""
-    row: Row = {}
-    reasons = []
-    for signal in signals:
-        seen = frames[signal.wants]
-        try:
-            values = {name: _plain(column[0]) for name, column in signal([clip], [seen]).items()}
-        except Exception as error:
-            log.exception("%s: %s failed", clip.id, type(signal).__name__)
-            values = dict.fromkeys(signal.schema.names)
-            reasons.append(f"{type(signal).__name__} failed ({type(error).__name__}: {error})")
-        else:
-            missing = [name for name, value in values.items() if value is None]
-            if missing:
-                reasons.append(f"{', '.join(missing)}: the clip has {len(seen)} frames of use to it")
-        row |= values
-    return row | {"measure_error": "; ".join(reasons) or None}
-
-
-def _plain(value: Any) -> Any:
-    """Not a number is not a measurement."""
-    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _identity(film: Film, clip: Clip, span: Span, shot: int, pack: str) -> Row:

@@ -60,6 +60,14 @@ def table(clip_ids: Sequence[str], packed: Sequence[tuple[Frames, list[bytes]]])
     return pa.table(rows, schema=SCHEMA)
 
 
+def holds(pack: Sampling, want: Sampling) -> bool:
+    """Whether `want` can be served from a pack made under the sampling `pack`: its frames, or evenly spread ones of
+    them, possibly larger than asked for."""
+    plain = want.color and not (want.crop or want.vectors or want.audio)
+    few = not pack.cap or (want.cap and want.cap <= pack.cap)
+    return plain and want.fps == pack.fps and 0 < want.short <= pack.short and bool(few)
+
+
 def frames(row: Mapping[str, object], cap: int = 0) -> Frames:
     """One row of a pack as frames; `cap` keeps at most so many, evenly spread."""
     jpegs, times, indices = list(row["jpegs"]), list(row["times_us"]), list(row["indices"])  # type: ignore[call-overload]

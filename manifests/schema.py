@@ -23,10 +23,13 @@ def column(
     range: str = "",
     better: str = "",
     internal: bool = False,
+    null: str = "",
 ) -> pa.Field:
     """A field whose metadata says what the number means. `better` is higher, lower or empty (neither); an internal
-    column stays in the stages' parts and is left out of clips.parquet."""
-    said = {"doc": doc, "unit": unit, "range": range, "better": better, "internal": "yes" if internal else ""}
+    column stays in the stages' parts and is left out of clips.parquet. `null` says what null means where it is an
+    answer; elsewhere it means not measured, and `measure_error` says why."""
+    said = {"doc": doc, "unit": unit, "range": range, "better": better, "null": null}
+    said["internal"] = "yes" if internal else ""
     return pa.field(name, kind, metadata={k: v for k, v in said.items() if v})
 
 
@@ -152,6 +155,11 @@ TAGS = pa.schema(
 
 def is_internal(field: pa.Field) -> bool:
     return bool((field.metadata or {}).get(b"internal"))
+
+
+def may_be_null(field: pa.Field) -> bool:
+    """Whether null is one of the answers of this column."""
+    return bool((field.metadata or {}).get(b"null"))
 
 
 def merge(*schemas: pa.Schema) -> pa.Schema:

@@ -46,6 +46,11 @@ class Sampling:
     color:  BGR; otherwise luma alone, as coded
     crop:   the central square of at most so many pixels (0: the whole picture), aligned to the 16-pixel coding grid
     vectors: no pixels but the codec's motion vectors: each "image" is their mean length, (1,), or (0,) without any
+    audio:  no pixels but sound: the one "image" is mono int16 (samples,) at so many samples a second; none where the
+            film has no sound. Only for costly signals
+
+    A costly signal is served from the clip's frame pack where that holds what it wants; otherwise the clip's span of
+    the film is decoded once more, for all such signals together.
     """
 
     fps: float
@@ -54,6 +59,7 @@ class Sampling:
     color: bool = False
     crop: int = 0
     vectors: bool = False
+    audio: int = 0
 
 
 EVERY_FRAME = float("inf")
@@ -124,7 +130,8 @@ class Signal(Protocol):
     """Measures clips; never decides, never decodes, never knows where it runs.
 
     A signal is a frozen dataclass. It returns one list per column of its `schema`, one value per clip; a value that
-    could not be measured is None. A column named `<name>_error` may say why.
+    could not be measured is None. A column named `<name>_error` may say why. Costly signals are handed several clips
+    at once, so that models run in batches.
     """
 
     @property
@@ -134,3 +141,17 @@ class Signal(Protocol):
     def schema(self) -> pa.Schema: ...
 
     def __call__(self, clips: Sequence[Clip], frames: Sequence[Frames]) -> Mapping[str, Sequence[Any]]: ...
+
+
+@runtime_checkable
+class Derived(Protocol):
+    """Columns computed from other columns when clips are judged, such as tags from signals: no pixel is looked at.
+
+    A frozen dataclass, like a signal. It is handed all clips with every measured column; one that is missing in a
+    recipe or null in a row makes its own value None.
+    """
+
+    @property
+    def schema(self) -> pa.Schema: ...
+
+    def __call__(self, clips: pa.Table) -> Mapping[str, Sequence[Any]]: ...

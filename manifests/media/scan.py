@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import dataclasses
-import math
-from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from manifests.media import vectors
+from manifests.media.buffer import Buffer, uncapped
 from manifests.media.container import Decoded, Film, Limits, decode
 from manifests.media.pixels import Picture
 from manifests.types import Boundary, Frames, Image, Sampling, Splitter
@@ -65,7 +63,7 @@ class Scan:
         self._pieces = pieces
         self._limits = limits or Limits()
         self._wants = tuple(dict.fromkeys(wants))
-        self._buffers = {_uncapped(w): _Buffer(_uncapped(w).fps) for w in self._wants}
+        self._buffers = {uncapped(w): Buffer(uncapped(w).fps) for w in self._wants}
         if any(want.vectors for want in self._wants):
             vectors.export(film)
         self._open = 0  # first frame of the open clip
@@ -146,7 +144,7 @@ class Scan:
 
     def _span(self, start: int, end: int) -> Span:
         rows = self._times[start - self._offset : end - self._offset]
-        frames = {want: self._buffers[_uncapped(want)].between(start, end, want.cap, self.film) for want in self._wants}
+        frames = {want: self._buffers[uncapped(want)].between(start, end, want.cap, self.film) for want in self._wants}
         # A clip ends where the next frame begins; only the film's last frame needs its own duration.
         after = end - self._offset
         stop = self._times[after][0] if after < len(self._times) else rows[-1][1]
@@ -160,41 +158,3 @@ class Scan:
 
     def _at(self, index: int) -> tuple[int, int, bool]:
         return self._times[min(index - self._offset, len(self._times) - 1)]
-
-
-def _uncapped(want: Sampling) -> Sampling:
-    return dataclasses.replace(want, cap=0)
-
-
-class _Buffer:
-    """Frames of one sampling since the open clip began."""
-
-    def __init__(self, fps: float):
-        self._fps = fps
-        self._next = 0.0
-        self._kept: deque[tuple[int, int, Image]] = deque()
-
-    def due(self, elapsed: float) -> bool:
-        """Whether a frame this many seconds into the film is the first at or after the next tick of the grid."""
-        if math.isinf(self._fps):
-            return True
-        tick = elapsed * self._fps + 1e-6
-        if tick < self._next:
-            return False
-        self._next = math.floor(tick) + 1
-        return True
-
-    def add(self, index: int, time: int, image: Image) -> None:
-        self._kept.append((index, time, image))
-
-    def between(self, start: int, end: int, cap: int, film: Film) -> Frames:
-        chosen = [k for k in self._kept if start <= k[0] < end]
-        if cap and len(chosen) > cap:
-            chosen = [chosen[int((i + 0.5) * len(chosen) / cap)] for i in range(cap)]
-        return Frames(
-            [k[2] for k in chosen], [k[1] for k in chosen], [k[0] for k in chosen], (film.width, film.height), film.fps
-        )
-
-    def forget(self, until: int) -> None:
-        while self._kept and self._kept[0][0] < until:
-            self._kept.popleft()

@@ -10,7 +10,7 @@ import pyarrow.compute as pc
 
 from curation.decide import decide
 from curation.job import Job, Part, Video
-from curation.measure import MEASURE_ERROR
+from curation.measure import MEASURE_ERROR, derive
 from curation.scan import quarantined
 from filters.rules import judge
 from manifests.schema import (
@@ -26,7 +26,6 @@ from manifests.schema import (
     merge,
 )
 from manifests.store import Store, join
-from manifests.types import Derived
 
 ROWS_PER_PART = 100_000
 
@@ -41,18 +40,19 @@ def manifest_schema(job: Job) -> pa.Schema:
 
 
 def measurements(job: Job, store: Store, parts: Sequence[Part]) -> pa.Table:
-    """Identity and signals of all clips of the parts, internal columns included, sorted by clip id."""
+    """Identity, signals and derived columns of all clips of the parts, internal columns included, sorted by clip id."""
     schema = merge(IDENTITY, job.recipe.walk_schema, pa.schema([MEASURE_ERROR]))
-    clips = pa.concat_tables([schema.empty_table(), *(_part_clips(job, store, part) for part in parts)])
-    clips = clips.sort_by("clip_id")
+    # A part that an older version wrote lacks the columns that came since.
+    clips = pa.concat_tables([schema.empty_table(), *(conform(_part_clips(job, store, p), schema) for p in parts)])
+    clips = derive(clips.sort_by("clip_id"), [derived for derived in job.recipe.derived if derived.early])
     if not job.recipe.costly:
-        return clips
+        return derive(clips, job.recipe.derived)
     stage = f"stages/{job.recipe.measure_stage}/clips"
     costly = [store.read_table(f"{stage}/{p.name}.parquet") for p in parts if store.exists(f"{stage}/{p.name}.parquet")]
     late = merge(pa.schema([IDENTITY.field("clip_id")]), job.recipe.costly_schema, pa.schema([MEASURE_ERROR]))
     found = pa.concat_tables([late.empty_table(), *costly])
     renamed = found.rename_columns([n if n != "measure_error" else "late_error" for n in found.column_names])
-    return _explain(join(clips, renamed), job, renamed["clip_id"])
+    return derive(_explain(join(clips, renamed), job, renamed["clip_id"]), job.recipe.derived)
 
 
 def _part_clips(job: Job, store: Store, part: Part) -> pa.Table:
@@ -83,17 +83,6 @@ def _explain(clips: pa.Table, job: Job, measured: pa.ChunkedArray) -> pa.Table:
     return clips.drop_columns("late_error").set_column(at, MEASURE_ERROR, pa.array(reasons, pa.string()))
 
 
-def derive(clips: pa.Table, derived: Sequence[Derived]) -> pa.Table:
-    """`clips` with the derived columns; each may build upon those before it."""
-    for one in derived:
-        values = one(clips)
-        for field in one.schema:
-            column = pa.array(values[field.name], field.type)
-            at = clips.schema.get_field_index(field.name)
-            clips = clips.append_column(field, column) if at < 0 else clips.set_column(at, field, column)
-    return clips
-
-
 def caption_rows(clips: pa.Table, kept: Sequence[bool], job: Job) -> pa.Table:
     """Caption columns; clips that are not kept get none."""
     empty: dict[str, Any] = dict.fromkeys(CAPTIONS.names)
@@ -107,7 +96,7 @@ def caption_rows(clips: pa.Table, kept: Sequence[bool], job: Job) -> pa.Table:
 
 def write_clips(job: Job, store: Store, parts: Sequence[Part]) -> pa.Table:
     """Decides, captions and writes clips.parquet; returns it."""
-    clips = derive(measurements(job, store, parts), job.recipe.derived)
+    clips = measurements(job, store, parts)
     decisions = decide(clips, job.recipe)
     captions = caption_rows(clips, decisions["kept"].to_pylist(), job)
     for family in (decisions, captions):

@@ -7,7 +7,6 @@ Exit codes: 0 well; 1 a run without a single row, with more failures than allowe
 from __future__ import annotations
 
 import importlib.metadata
-import os
 import sys
 from pathlib import Path
 from typing import Annotated, Any
@@ -23,6 +22,7 @@ from curation.folder import Folder
 from curation.recipe import Recipe, with_settings
 from curation.run import Result, plan_run, run
 from manifests.media.container import is_remote
+from manifests.offline import go_offline
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -35,7 +35,7 @@ Sources = Annotated[list[str], typer.Argument(help="Files, folders, globs, lists
 Out = Annotated[Path, typer.Option("--out", help="Folder to write; an earlier run in it is resumed.")]
 Dir = Annotated[Path, typer.Argument(help="Folder that `vidcurate run --out` wrote.")]
 Fresh = Annotated[bool, typer.Option("--fresh", help="Forget an earlier training in the folder.")]
-RecipeName = Annotated[str, typer.Option("--recipe", help="Name of a recipe, or FILE.py[:function].")]
+RecipeName = Annotated[str, typer.Option("--recipe", help="NAME[:variant][+learned], or FILE.py[:function].")]
 Settings = Annotated[list[str] | None, typer.Option("--set", help="key=value on top of the recipe; may be repeated.")]
 Workers = Annotated[
     int | None, typer.Option("--workers", min=1, help="Local worker processes; one per core by default.")
@@ -124,7 +124,7 @@ def _run(
         remote = [s for s in sources if is_remote(s)]
         if remote:
             raise ValueError(f"--offline: {remote[0]} is on the network; give a local path.")
-        os.environ |= {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1"}
+        go_offline()
     origin: dict[str, Any] = {"recipe": _absolute(recipe), "set": settings or []}
     return run(
         sources,

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from curation.job import Job, Part, Receipt, Stopwatch, peak_memory_mb, pin_threads, unpack
-from curation.measure import MEASURE_ERROR, Row, measure
+from curation.measure import MEASURE_ERROR, Row, derive, measure
 from filters.rules import judge
 from manifests import packs
 from manifests.media.again import look_again
@@ -55,7 +55,8 @@ def eligible(job: Job, store: Store, part: str) -> pa.Table:
     clips = store.read_table(f"stages/{job.recipe.scan_stage}/clips/{part}.parquet")
     if job.measure_all:
         return clips
-    return clips.filter(pc.equal(pc.list_value_length(judge(job.recipe.gate, clips)), 0))
+    known = derive(clips, [derived for derived in job.recipe.derived if derived.early])
+    return clips.filter(pc.equal(pc.list_value_length(judge(job.recipe.gate, known)), 0))
 
 
 def measured(job: Job, store: Store, part: str) -> pa.Table | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -15,7 +16,8 @@ from dedup.concepts import cluster
 from dedup.copies import Track, find_copies
 from dedup.descriptor import SIZE
 from dedup.pdq import BITS
-from dedup.resample import drawn, probabilities
+from dedup.quotas import balance
+from dedup.resample import Resample, drawn, probabilities
 from filters.rules import judge
 from manifests.schema import DECISION
 
@@ -40,7 +42,7 @@ def decide(clips: pa.Table, recipe: Recipe) -> pa.Table:
     chance = np.zeros(len(ids))
     sampled = np.zeros(len(ids), bool)
     if kept.any():
-        chance[kept] = probabilities(size[kept], recipe.resample)
+        chance[kept] = _chances(clips.filter(pa.array(kept)), size[kept], recipe.resample)
         sampled[kept] = drawn([c for c, k in zip(ids, kept, strict=True) if k], chance[kept], recipe.resample)
     nothing: dict[str, Any] = {"copy_of": None, "copy_similarity": None, "copy_group": None}
     found = [copies.get(clip, nothing) for clip in ids]
@@ -119,10 +121,30 @@ def _concepts(
     return concept, size
 
 
+def _chances(kept: pa.Table, sizes: npt.NDArray[np.int64], settings: Resample) -> npt.NDArray[np.float64]:
+    exempt = _at_least(kept, settings.exempt, settings.exempt_least) if settings.exempt else None
+    chance = probabilities(sizes, settings, exempt)
+    if not settings.quotas:
+        return chance
+    return balance(chance, np.stack([_at_least(kept, q.column, q.least) for q in settings.quotas]), settings.quotas)
+
+
+def _at_least(clips: pa.Table, column: str, least: float) -> npt.NDArray[np.bool_]:
+    if column not in clips.column_names:
+        raise ValueError(f"resampling reads column {column}, which this recipe does not measure; add its signal.")
+    return np.asarray(pc.fill_null(pc.greater_equal(clips[column], least), False))
+
+
 def _subsets(clips: pa.Table, kept: npt.NDArray[np.bool_], recipe: Recipe) -> Sequence[list[str]]:
     names: list[list[str]] = [[] for _ in kept]
     for subset in recipe.subsets:
-        for row, failed in enumerate(judge(subset.rules, clips).to_pylist()):
-            if kept[row] and not failed:
-                names[row].append(subset.name)
+        passing = kept & np.array([not failed for failed in judge(subset.rules, clips).to_pylist()], bool)
+        if subset.by:
+            value = np.asarray(pc.fill_null(clips[subset.by], float("-inf")), np.float64)
+            best = np.lexsort((np.arange(len(value)), -value))  # ties go to the smaller clip id
+            best = best[passing[best]][: math.ceil(subset.share * kept.sum())]
+            passing = np.zeros(len(value), bool)
+            passing[best] = True
+        for row in np.flatnonzero(passing):
+            names[row].append(subset.name)
     return names

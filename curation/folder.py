@@ -12,7 +12,7 @@ import pyarrow as pa
 from curation import recipes
 from curation.identify import group
 from curation.job import Job, Part, Video, receipts
-from curation.recipe import Recipe, with_settings
+from curation.recipe import Recipe, check_columns, with_settings
 from curation.report import write_report
 from curation.run import Result, check_format, finish
 from manifests.store import Store
@@ -62,6 +62,7 @@ class Folder:
         kept = list(self.made["set"])
         new = old if reference is None else _decisions_of(recipes.find(reference), old)
         new = with_settings(new, settings)
+        check_columns(new)
         if (new.scan_stage, new.measure_stage) != (old.scan_stage, old.measure_stage):
             raise ValueError(
                 f"{', '.join(settings)}: changes what is measured, not how it is judged; use `vidcurate run` with it."
@@ -83,5 +84,5 @@ class Folder:
 
 def _decisions_of(recipe: Recipe, measured: Recipe) -> Recipe:
     """`recipe`'s decisions over `measured`'s measurements."""
-    taken = ("name", "rules", "subsets", "copies", "concepts", "resample", "captioner")
+    taken = ("name", "derived", "rules", "subsets", "copies", "concepts", "resample", "captioner")
     return dataclasses.replace(measured, **{name: getattr(recipe, name) for name in taken})

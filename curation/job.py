@@ -8,7 +8,7 @@ import pickle
 import resource
 import sys
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ import cloudpickle
 import cv2
 
 from curation.recipe import RECIPE_MODULE, Recipe
+from manifests.offline import go_offline, is_offline
 from manifests.store import Store
 
 
@@ -76,15 +77,16 @@ def _tuples(fields: dict[str, Any]) -> dict[str, Any]:
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """The part of a run that workers need."""
+    """The part of a run that workers need. offline: no model may be downloaded, on workers of other machines either."""
 
     root: str
     recipe: Recipe
     measure_all: bool = False
+    offline: bool = field(default_factory=is_offline)
 
     def pack_up(self) -> bytes:
         """With cloudpickle, by value where a user's recipe file defined a signal: workers cannot import that file."""
-        for signal in (*self.recipe.walk, *self.recipe.costly):
+        for signal in (*self.recipe.walk, *self.recipe.costly, *self.recipe.derived):
             module = type(signal).__module__
             if module.startswith(RECIPE_MODULE):
                 cloudpickle.register_pickle_by_value(sys.modules[module])
@@ -96,6 +98,8 @@ def unpack(packed: bytes) -> tuple[Job, Store]:
     """The job and its store; unpacked once per worker process. The bytes come from our own driver."""
     job = pickle.loads(packed)  # noqa: S301
     assert isinstance(job, Job)
+    if job.offline:
+        go_offline()
     return job, Store(job.root)
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import pyarrow as pa
 
 from manifests.schema import column, may_be_null
-from manifests.types import Clip, Frames, Sampling, Signal
+from manifests.types import Clip, Derived, Frames, Sampling, Signal
 
 log = logging.getLogger("vidcurate")
 
@@ -46,6 +46,17 @@ def measure(
                 reasons[k] += _missing(signal, values, len(frames[k][signal.wants]))
             rows[k] |= values
     return [row | {"measure_error": "; ".join(why) or None} for row, why in zip(rows, reasons, strict=True)]
+
+
+def derive(clips: pa.Table, derived: Sequence[Derived]) -> pa.Table:
+    """`clips` with the derived columns; each may build upon those before it."""
+    for one in derived:
+        values = one(clips)
+        for field in one.schema:
+            column = pa.array(values[field.name], field.type)
+            at = clips.schema.get_field_index(field.name)
+            clips = clips.append_column(field, column) if at < 0 else clips.set_column(at, field, column)
+    return clips
 
 
 def _values(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import dataclasses
+import difflib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -22,7 +23,7 @@ from manifests import packs
 from manifests.ids import fingerprint
 from manifests.media.container import Limits
 from manifests.media.scan import Pieces
-from manifests.schema import merge
+from manifests.schema import IDENTITY, merge
 from manifests.types import Derived, Sampling, Signal
 
 RECIPE_MODULE = "vidcurate_recipe_"
@@ -40,10 +41,15 @@ class Parts:
 
 @dataclass(frozen=True, slots=True)
 class Subset:
-    """A training subset: kept clips that also pass these rules."""
+    """A training subset: kept clips that also pass these rules.
+
+    by, share: of those, the ones with the largest values in column `by`, at most this share of all kept clips.
+    """
 
     name: str
     rules: tuple[Rule, ...] = ()
+    by: str = ""
+    share: float = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +58,8 @@ class Recipe:
 
     signals:  measured during the walk over the video
     costly:   measured afterwards from frame packs, only for clips that the rules on `signals` let through
-    derived:  computed from those columns when clips are judged, in this order
+    derived:  computed from those columns when clips are judged, in this order; one that is marked `early` reads columns
+              of the walk alone, and is computed before the costly signals too
     rules:    what a clip must pass to be kept, in the order in which the report counts them
     """
 
@@ -94,7 +101,7 @@ class Recipe:
     @property
     def gate(self) -> tuple[Rule, ...]:
         """Rules that can be judged before the costly signals are measured."""
-        late = {*self.costly_schema.names, *self.derived_schema.names}
+        late = {*self.costly_schema.names, *merge(*(d.schema for d in self.derived if not d.early)).names}
         return tuple(r for r in self.rules if not (columns_of(r) & late))
 
     @property
@@ -105,6 +112,22 @@ class Recipe:
     @property
     def measure_stage(self) -> str:
         return f"measure-{fingerprint(self.scan_stage, self.costly)}"
+
+
+def check_columns(recipe: Recipe) -> None:
+    """Raises ValueError when a rule, subset or quota reads a column that the recipe does not measure."""
+    known = {*IDENTITY.names, *recipe.walk_schema.names, *recipe.costly_schema.names, *recipe.derived_schema.names}
+    rules = [(f"rule {rule.name}", rule.column) for rule in recipe.rules]
+    for subset in recipe.subsets:
+        rules += [(f"rule {subset.name}.{rule.name}", rule.column) for rule in subset.rules]
+        rules.append((f"subset {subset.name}", subset.by))
+    rules += [(f"quota {quota.name}", quota.column) for quota in recipe.resample.quotas]
+    rules.append(("resample.exempt", recipe.resample.exempt))
+    for who, column in rules:
+        if column and column not in known:
+            near = difflib.get_close_matches(column, known, 1)
+            hint = f"; did you mean {near[0]}?" if near else "; add the signal that measures it."
+            raise ValueError(f"recipe {recipe.name}: {who} reads column {column}, which nothing measures{hint}")
 
 
 def columns_of(rule: Rule) -> set[str]:

@@ -22,7 +22,7 @@ from curation.drive import Driver, Work
 from curation.identify import changed_key, distinct, group, identify
 from curation.job import Job, Part, Receipt, Stopwatch, Video, receipts
 from curation.progress import Board
-from curation.recipe import Recipe
+from curation.recipe import Recipe, check_columns
 from curation.report import write_report
 from curation.sources import list_videos
 from manifests.schema import FORMAT
@@ -104,6 +104,7 @@ def run(
     origin:      where the recipe came from ({"recipe": name, "set": [...]}), kept in run.json for later commands.
     """
     board, watch, seconds = board or Board(), Stopwatch(), {}
+    check_columns(recipe)
     uris = list_videos(sources)
     store = prepare(out)
     job = Job(os.fspath(out) if "://" in os.fspath(out) else os.path.abspath(out), recipe, measure_all)  # noqa: PTH100

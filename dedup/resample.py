@@ -15,20 +15,36 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from dedup.quotas import Quota
+
 
 @dataclass(frozen=True, slots=True)
 class Resample:
     """keep: share of the kept clips to draw, 0..1 (Movie Gen's table keeps 0.94 of 1.15, that is 0.82)
-    seed: of the draw"""
+    seed:   of the draw
+    exempt: a column; clips where it is at least `exempt_least` are not weighed down for the size of their concept, as
+            Movie Gen keeps the frequency of clips with people
+    quotas: shares that parts of the drawn set should have
+    """
 
     keep: float = 0.8
     seed: int = 0
+    exempt: str = ""
+    exempt_least: float = 0.5
+    quotas: tuple[Quota, ...] = ()
     version: int = 1
 
 
-def probabilities(sizes: npt.NDArray[np.int64], settings: Resample) -> npt.NDArray[np.float64]:
-    """Chance of every clip (N,), from the size of its concept (N,), such that their sum is keep * N."""
+def probabilities(
+    sizes: npt.NDArray[np.int64], settings: Resample, exempt: npt.NDArray[np.bool_] | None = None
+) -> npt.NDArray[np.float64]:
+    """Chance of every clip (N,), from the size of its concept (N,), such that their sum is keep * N.
+
+    exempt: (N,) clips that count as if they were alone in their concept.
+    """
     weights = 1 / np.sqrt(np.maximum(sizes, 1).astype(np.float64))
+    if exempt is not None:
+        weights[exempt] = 1.0
     target = min(max(settings.keep, 0.0), 1.0) * len(weights)
     if not len(weights) or target >= len(weights):
         return np.ones(len(weights))

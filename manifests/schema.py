@@ -48,7 +48,9 @@ IDENTITY = pa.schema(
         column("height", pa.int32(), "coded height after rotation", unit="pixel"),
         column("short_side", pa.int32(), "the smaller of width and height", unit="pixel"),
         column("sample_aspect_ratio", pa.float64(), "width of one pixel over its height, after rotation", unit="ratio"),
+        column("aspect", pa.float64(), "width over height as shown", unit="ratio"),
         column("has_audio", pa.bool_(), "the file has an audio stream"),
+        column("film_duration_s", pa.float64(), "of the whole film, as its container states it; 0 where it does not"),
         column("film_offset_s", pa.float64(), "from the film's first frame to the clip's", unit="second", range=">= 0"),
         column(
             "corrupt_frames", pa.int32(), "frames that the decoder flagged as damaged", unit="frame", better="lower"

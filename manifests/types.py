@@ -148,8 +148,12 @@ class Derived(Protocol):
     """Columns computed from other columns when clips are judged, such as tags from signals: no pixel is looked at.
 
     A frozen dataclass, like a signal. It is handed all clips with every measured column; one that is missing in a
-    recipe or null in a row makes its own value None.
+    recipe or null in a row makes its own value None. `early` says that columns of the walk, of the clips of one video,
+    are all it needs; then rules on it spare clips the costly signals.
     """
+
+    @property
+    def early(self) -> bool: ...
 
     @property
     def schema(self) -> pa.Schema: ...

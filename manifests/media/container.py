@@ -50,8 +50,8 @@ class Film:
     """An open video: its container, the stream that is watched, what is known of it, and counts of what was read.
 
     width, height: as coded, after rotation; rotation: degrees counter-clockwise that the display matrix asks for;
-    sar: width of a pixel over its height, after rotation; fps: nominal; times in microseconds. All but `fps` and
-    `has_audio` are complete only when the film has been decoded.
+    sar: width of a pixel over its height, after rotation; fps: nominal; stated_seconds: duration in the container's
+    words, 0 where it has none; times in microseconds. Sizes and counts are complete only when the film was decoded.
     """
 
     uri: str
@@ -59,6 +59,7 @@ class Film:
     stream: VideoStream
     fps: float
     has_audio: bool
+    stated_seconds: float = 0.0
     width: int = 0
     height: int = 0
     rotation: int = 0
@@ -154,7 +155,7 @@ def _film(uri: str, container: InputContainer, limits: Limits) -> Film:
     context.options = {"max_pixels": str(limits.pixels)}
     context.thread_count = 1  # one worker process per core: the threads of one decoder would only fight the others
     rate = stream.average_rate or stream.guessed_rate or stream.base_rate or Fraction(25)
-    return Film(uri, container, stream, float(rate), bool(container.streams.audio))
+    return Film(uri, container, stream, float(rate), bool(container.streams.audio), seconds)
 
 
 def _stated_seconds(container: InputContainer, stream: VideoStream) -> float:

@@ -21,12 +21,15 @@ class Pieces:
     shortest:   seconds that the last piece has at least
     trim_start: seconds at the start of the film that no clip should contain (Panda-70M, Movie Gen); a shot that ends
                 before them keeps its row, for a rule on `film_offset_s` to reject
+    trim_end:   seconds at the end of every shot that no clip contains, where the shot is long enough (EasyAnimate's
+                scripts drop half a second)
     """
 
     longest: float = 20.0
     frames: int = 2400
     shortest: float = 2.0
     trim_start: float = 0.0
+    trim_end: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,6 +126,10 @@ class Scan:
             self._forget(end)
 
     def _close(self, end: int, trim_until: int) -> Iterator[Span]:
+        if self._pieces.trim_end and end > self._open:
+            last = self._at(end - 1)[1] - round(self._pieces.trim_end * 1e6)
+            while end > self._open + 1 and self._at(end - 1)[1] > last and self._at(self._open)[1] <= last:
+                end -= 1
         for start, stop in self._halves(self._trimmed(end, trim_until), end):
             yield self._span(start, stop)
 

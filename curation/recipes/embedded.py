@@ -1,13 +1,8 @@
-"""The recipes that ship with vidcurate, and how a user's own is found."""
+"""The default recipe."""
 
 from __future__ import annotations
 
-import importlib.util
-import sys
-from collections.abc import Callable
-from pathlib import Path
-
-from curation.recipe import RECIPE_MODULE, Recipe
+from curation.recipe import Recipe
 from filters.aesthetics import PhotographicQuality
 from filters.blockiness import Blockiness
 from filters.borders import Letterbox
@@ -25,6 +20,26 @@ from filters.sharpness import Sharpness
 from filters.stillness import Stillness
 from filters.text import Text
 from filters.vmaf import VmafMotion
+from manifests.types import Signal
+
+SIGNALS: tuple[Signal, ...] = (
+    VmafMotion(),
+    FlowMotion(),
+    Stillness(),
+    CameraMotion(),
+    Shake(),
+    Jitter(),
+    Sharpness(),
+    Exposure(),
+    Contrast(),
+    Colorfulness(),
+    Palette(),
+    Noise(),
+    Blockiness(),
+    Letterbox(),
+    PhotographicQuality(),
+)
+"""Everything that is measured during the walk without a model; the recipes of the four systems begin with it."""
 
 
 def embedded() -> Recipe:
@@ -39,23 +54,7 @@ def embedded() -> Recipe:
     """
     return Recipe(
         name="embedded",
-        signals=(
-            VmafMotion(),
-            FlowMotion(),
-            Stillness(),
-            CameraMotion(),
-            Shake(),
-            Jitter(),
-            Sharpness(),
-            Exposure(),
-            Contrast(),
-            Colorfulness(),
-            Palette(),
-            Noise(),
-            Blockiness(),
-            Letterbox(),
-            PhotographicQuality(),
-        ),
+        signals=SIGNALS,
         costly=(Text(),),
         rules=(
             Rule(
@@ -77,38 +76,3 @@ def embedded() -> Recipe:
             Rule("text", "text_area", high=0.05, why="titles, credits, pages, slides and burnt-in subtitles"),
         ),
     )
-
-
-_NAMED: dict[str, Callable[[], Recipe]] = {"embedded": embedded}
-
-
-def find(reference: str) -> Recipe:
-    """A recipe by name, or from a Python file: `FILE.py` (its function `recipe`) or `FILE.py:function`.
-
-    A file is run, as any Python file is: use your own. Raises ValueError when there is no such recipe.
-    """
-    if reference in _NAMED:
-        return _NAMED[reference]()
-    path, _, name = reference.partition(":")
-    if not path.endswith(".py"):
-        raise ValueError(
-            f"there is no recipe {reference!r}; choose from {', '.join(_NAMED)}, or give FILE.py[:function]."
-        )
-    if not Path(path).is_file():
-        raise ValueError(f"recipe file {path} does not exist; check the path.")
-    return _from_file(Path(path), name or "recipe")
-
-
-def _from_file(path: Path, name: str) -> Recipe:
-    spec = importlib.util.spec_from_file_location(f"{RECIPE_MODULE}{path.stem}", path)
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module  # dataclasses and pickling look their module up
-    try:
-        spec.loader.exec_module(module)
-        made = getattr(module, name)()
-    except Exception as error:
-        raise ValueError(f"recipe {path}:{name} does not load: {type(error).__name__}: {error}.") from error
-    if not isinstance(made, Recipe):
-        raise ValueError(f"recipe {path}:{name} returned {type(made).__name__}; return a curation.recipe.Recipe.")
-    return made

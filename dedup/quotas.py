@@ -1,0 +1,80 @@
+"""Quotas: shares that parts of the drawn set should have, such as 60 % landscape.
+
+Chances from concept resampling are scaled part by part until the expected shares hold (iterative proportional fitting),
+and no chance exceeds one; where a part is too small for its share, the other part is drawn less, down to a limit.
+
+Sources: Movie Gen sections on data (60/40 and 80/20 landscape to portrait, at least 60 % with people); Deming and
+Stephan 1940 for the fitting.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+Floats = npt.NDArray[np.float64]
+
+_SWEEPS = 100
+
+
+@dataclass(frozen=True, slots=True)
+class Quota:
+    """Of the drawn clips, those whose `column` is at least `least` shall be between `low` and `high` of all, 0..1.
+
+    Not enforced where no clip, or every clip, is such: there is nothing to choose from. A clip without a value is not
+    such a clip.
+    """
+
+    name: str
+    column: str
+    least: float
+    low: float = 0.0
+    high: float = 1.0
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.low <= self.high <= 1:
+            raise ValueError(f"quota {self.name}: give 0 <= low <= high <= 1, not {self.low:g} and {self.high:g}.")
+
+
+def balance(
+    chance: Floats, members: npt.NDArray[np.bool_], quotas: Sequence[Quota], largest_loss: float = 0.5
+) -> Floats:
+    """Chances (N,) such that the expected shares of `members` (Q, N) keep within the quotas.
+
+    The expected number drawn stays what it was if the parts are large enough for that, and is lowered otherwise, by at
+    most `largest_loss` of it: a quota that a collection cannot meet is not worth throwing most of it away.
+    """
+    asked = [(m, q) for m, q in zip(members, quotas, strict=True) if m.any() and not m.all()]
+    total = float(chance.sum())
+    if not asked or not total:
+        return chance
+    low, high = (1 - largest_loss) * total, total
+    best, held = _fit(chance, asked, high)
+    if held:
+        return best
+    best, held = _fit(chance, asked, low)
+    for _ in range(20 if held else 0):
+        middle = (low + high) / 2
+        tried, held = _fit(chance, asked, middle)
+        low, high = (middle, high) if held else (low, middle)
+        best = tried if held else best
+    return best
+
+
+def _fit(chance: Floats, asked: Sequence[tuple[npt.NDArray[np.bool_], Quota]], total: float) -> tuple[Floats, bool]:
+    """Chances with that sum, and whether the quotas hold to one in a hundred."""
+    fitted = chance.copy()
+    for _ in range(_SWEEPS):
+        for member, quota in asked:
+            inside, outside = float(fitted[member].sum()), float(fitted[~member].sum())
+            share = inside / max(inside + outside, 1e-12)
+            wanted = min(max(share, quota.low), quota.high)
+            fitted[member] *= wanted * total / max(inside, 1e-12)
+            fitted[~member] *= (1 - wanted) * total / max(outside, 1e-12)
+            fitted = np.minimum(1.0, fitted)
+    shares = [(float(fitted[m].sum() / max(fitted.sum(), 1e-12)), q) for m, q in asked]
+    held = all(q.low - 0.01 <= s <= q.high + 0.01 for s, q in shares)
+    return fitted, held and abs(fitted.sum() - total) < 0.01 * total

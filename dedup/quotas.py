@@ -56,12 +56,21 @@ def balance(
     if held:
         return best
     best, held = _fit(chance, asked, low)
-    for _ in range(20 if held else 0):
+    if not held:
+        return _topped_up(best, low)
+    for _ in range(20):
         middle = (low + high) / 2
         tried, held = _fit(chance, asked, middle)
         low, high = (middle, high) if held else (low, middle)
         best = tried if held else best
     return best
+
+
+def _topped_up(chance: Floats, total: float) -> Floats:
+    """Chances scaled to that sum as far as ones allow."""
+    for _ in range(_SWEEPS):
+        chance = np.minimum(1.0, chance * (total / max(float(chance.sum()), 1e-12)))
+    return chance
 
 
 def _fit(chance: Floats, asked: Sequence[tuple[npt.NDArray[np.bool_], Quota]], total: float) -> tuple[Floats, bool]:

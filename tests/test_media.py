@@ -293,6 +293,13 @@ def test_no_piece_reaches_past_what_the_splitter_has_settled(tmp_path: Path) -> 
     assert [(s.start_frame, s.end_frame) for s in found][:2] == [(0, 10), (10, 21)]
 
 
+def test_the_end_of_every_shot_is_trimmed(tmp_path: Path) -> None:
+    path = write_video(tmp_path / "v.mp4", frames=40)
+    cuts = At(Boundary("cut", 4, 4, 1.0), Boundary("fade", 25, 27, 1.0))
+    found = spans(path, cuts, Pieces(trim_end=0.5))
+    assert [(s.start_frame, s.end_frame) for s in found] == [(0, 4), (4, 20), (28, 35)], "a shorter shot stays whole"
+
+
 def test_the_start_of_the_film_is_trimmed(tmp_path: Path) -> None:
     path = write_video(tmp_path / "v.mp4", frames=40)
     cuts = At(Boundary("cut", 5, 5, 1.0), Boundary("cut", 25, 25, 1.0))

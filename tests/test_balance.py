@@ -45,7 +45,7 @@ def test_a_small_part_lowers_the_total_but_not_for_ever() -> None:
     assert fair.sum() == pytest.approx(625, rel=0.02) and share(fair, some) == pytest.approx(0.6, abs=0.011)
     nearly_all = np.arange(1000) < 995
     fair = balance(chance, nearly_all[None], (WIDE,))
-    assert 390 <= fair.sum() <= 420 and fair[995:].min() == 1
+    assert 390 <= fair.sum() <= 420 and fair[995:].min() > 0.999
     everything = np.ones((1, 1000), bool)
     assert (balance(chance, everything, (WIDE,)) == chance).all(), "nothing to choose from"
 

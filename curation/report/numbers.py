@@ -109,18 +109,22 @@ def _range(values: npt.NDArray[np.float64], bounds: Sequence[float]) -> tuple[fl
 
 @dataclass(frozen=True, slots=True)
 class Corpus:
-    """How much there is of clips that satisfy some condition."""
+    """How much there is of clips that satisfy some condition. landscape, people: shares, 0..1; people is None where
+    nothing looked for them."""
 
     name: str
     clips: int
     hours: float
     mean_s: float
     landscape: float
+    people: float | None
 
 
 def corpus(clips: pa.Table) -> list[Corpus]:
     seconds = np.asarray(clips["duration_s"])
-    wide = np.asarray(clips["width"]) >= np.asarray(clips["height"])
+    wide = np.asarray(clips["aspect"]) >= 1
+    looked = "person_score" in clips.column_names and clips["person_score"].null_count < clips.num_rows
+    people = np.asarray(pc.fill_null(pc.greater_equal(clips["person_score"], 0.5), False)) if looked else None
     masks = {
         "all": np.ones(len(seconds), bool),
         "kept": np.asarray(clips["kept"]),
@@ -135,6 +139,7 @@ def corpus(clips: pa.Table) -> list[Corpus]:
             float(seconds[mask].sum() / 3600),
             float(seconds[mask].mean()) if mask.any() else 0.0,
             float(wide[mask].mean()) if mask.any() else 0.0,
+            None if people is None else float(people[mask].mean()) if mask.any() else 0.0,
         )
         for name, mask in masks.items()
     ]

@@ -6,6 +6,7 @@ from collections import defaultdict
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 from jinja2 import Environment, PackageLoader
 
 from curation.recipe import Recipe
@@ -46,6 +47,7 @@ def write_report(store: Store, clips: pa.Table, videos: pa.Table, recipe: Recipe
         corpus=numbers.corpus(clips),
         histograms=numbers.histograms(clips, recipe.rules),
         cameras=numbers.counts(clips["camera_motion"]) if "camera_motion" in clips.column_names else [],
+        tags=numbers.counts(pc.list_flatten(clips["tags"])),
         concepts=numbers.counts(clips["concept"]),
         sheets=sheets,
         copies=copies[:GROUPS],

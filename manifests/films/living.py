@@ -141,9 +141,9 @@ def cartoon(rng: np.random.Generator, width: int, height: int) -> Image:
     xs = np.arange(wide)
     for layer in range(4):
         level = tall * (0.45 + 0.14 * layer)
-        hills = level + sum(
-            rng.uniform(4, 22) * np.sin(xs / wide * 6.28 * rng.uniform(0.5, 4) + rng.uniform(0, 6)) for _ in range(3)
-        )
+        hills = np.full(wide, level)
+        for _ in range(3):
+            hills += rng.uniform(4, 22) * np.sin(xs / wide * 6.28 * rng.uniform(0.5, 4) + rng.uniform(0, 6))
         points = np.concatenate([np.stack([xs, hills], 1), [[wide, tall], [0, tall]]]).astype(np.int32)
         cv2.fillPoly(canvas, [points], rng.uniform(30, 220, 3).tolist(), cv2.LINE_AA)
         cv2.polylines(canvas, [points], True, (30, 30, 30), 2, cv2.LINE_AA)
@@ -187,6 +187,6 @@ class _Walker:
         cv2.fillPoly(mask, [rim.astype(np.int32)], (255,), cv2.LINE_AA)
         alpha = cv2.GaussianBlur(mask, (0, 0), 1.2)[..., None].astype(np.float32) / 255
         turn = cv2.getRotationMatrix2D((self._radius, self._radius), 20 * math.sin(self._rates[0] * t), 1.0)
-        turn[:, 2] += center - self._radius
+        turn = turn + np.array([[0, 0, center[0] - self._radius], [0, 0, center[1] - self._radius]])
         patch = cv2.warpAffine(self._patch, turn, size, borderMode=cv2.BORDER_REFLECT_101)
         picture[:] = (picture * (1 - alpha) + patch * alpha + 0.5).astype(np.uint8)

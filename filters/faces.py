@@ -1,0 +1,156 @@
+"""Faces: how many, how large, and whether the clip is a talking head.
+
+`face_count` and `face_area` are medians over the sampled frames: faces, and the share of the frame under the largest.
+`talking_head`, 0..1, is a product: a face in most frames, which stays where it is, is alive, and little else moves
+(CogVideoX's lecture type: "mainly one person talking continuously with minimal effective motion"). It is ours.
+
+Faces are found by two of OpenCV's Haar cascades that must agree: each alone sees a face in one of a hundred pictures
+that hold none; together, hardly ever. They miss small faces, profiles, tilted and covered ones. `YuNet` is the place of
+a learned detector.
+
+Sources: Viola and Jones 2001; Lienhart, Kuranov, Pisarevsky 2003 (the cascades); Wu, Peng, Yu 2023, "YuNet: a tiny
+millisecond-level face detector".
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar, Protocol
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from filters.looks import LOOKS, grays
+from manifests.schema import column
+from manifests.types import Clip, Frames, Image
+
+Boxes = npt.NDArray[np.float64]
+"""(faces, 4): left, top, width, height, in pixels."""
+
+
+class FaceDetector(Protocol):
+    """Finds faces in a BGR picture; must be a frozen dataclass."""
+
+    def find(self, image: Image) -> Boxes: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Haar:
+    """least: smallest face as a share of the picture's short side; neighbours: how many windows must agree (more finds
+    fewer); step: growth of the window."""
+
+    least: float = 0.065
+    neighbours: int = 4
+    step: float = 1.15
+
+    def find(self, image: Image) -> Boxes:
+        smallest = max(20, round(self.least * min(image.shape[:2])))
+        if min(image.shape[:2]) < 2 * smallest:
+            return np.zeros((0, 4))
+        gray = np.asarray(cv2.cvtColor(image, cv2.COLOR_BGR2GRAY), np.uint8)
+        found = self._windows("haarcascade_frontalface_alt2.xml", gray, smallest)
+        return np.asarray([box for box in found if self._confirmed(gray, box)], np.float64).reshape(-1, 4)
+
+    def _windows(self, cascade: str, gray: Image, smallest: int) -> Sequence[Sequence[int]]:
+        limits = {"minNeighbors": self.neighbours, "minSize": (smallest, smallest)}
+        return _cascade(cascade).detectMultiScale(gray, self.step, **limits)  # type: ignore[call-overload,no-any-return]
+
+    def _confirmed(self, gray: Image, box: Sequence[int]) -> bool:
+        """Whether the other cascade sees a face of about that size there too."""
+        x, y, w, h = (int(v) for v in box)
+        near = gray[max(0, y - h // 2) : y + h + h // 2, max(0, x - w // 2) : x + w + w // 2]
+        return len(self._windows("haarcascade_frontalface_default.xml", near, int(0.7 * w))) > 0
+
+
+@dataclass(frozen=True, slots=True)
+class YuNet:
+    """path: a model of the OpenCV zoo's layout, `face_detection_yunet_2023mar.onnx`; least: score of a face."""
+
+    path: str
+    least: float = 0.7
+
+    def find(self, image: Image) -> Boxes:
+        net = _yunet(self.path)
+        net.setInputSize((image.shape[1], image.shape[0]))
+        net.setScoreThreshold(self.least)
+        found = net.detect(image)[1]
+        return np.zeros((0, 4)) if found is None else np.asarray(found[:, :4], np.float64)
+
+
+@dataclass(frozen=True, slots=True)
+class Faces:
+    """every: faces are looked for in every so many of the frames."""
+
+    detector: FaceDetector = field(default_factory=Haar)
+    every: int = 2
+    wants = LOOKS
+    schema: ClassVar[pa.Schema] = pa.schema(
+        [
+            column("face_count", pa.float64(), "median number of faces", unit="face", range=">= 0"),
+            column("face_area", pa.float64(), "largest face as a share of the frame, median", range="0..1"),
+            column("talking_head", pa.float64(), "a face that talks and nothing else", range="0..1", better="lower"),
+        ]
+    )
+
+    def __call__(self, clips: Sequence[Clip], frames: Sequence[Frames]) -> dict[str, list[Any]]:
+        rows = [self._measure(f) if len(f) else (None, None, None) for f in frames]
+        return {name: [row[k] for row in rows] for k, name in enumerate(self.schema.names)}
+
+    def _measure(self, frames: Frames) -> tuple[float, float, float]:
+        found = [self.detector.find(image) for image in frames.images[:: self.every]]
+        size = frames.images[0].shape[0] * frames.images[0].shape[1]
+        areas = [float((boxes[:, 2] * boxes[:, 3]).max() / size) if len(boxes) else 0.0 for boxes in found]
+        largest = [boxes[(boxes[:, 2] * boxes[:, 3]).argmax()] for boxes in found if len(boxes)]
+        present = len(largest) / max(len(found), 3)
+        talking = _talking(frames.share(grays), np.array(largest), present) if largest else 0.0
+        return float(np.median([len(boxes) for boxes in found])), float(np.median(areas)), talking
+
+
+def _talking(pictures: Sequence[Image], faces: Boxes, present: float) -> float:
+    """How much a clip with these faces, the largest of every frame that has one, is a talking head; 0..1."""
+    if len(pictures) < 2:
+        return 0.0
+    left, top, width, height = np.median(faces, axis=0)
+    centers = faces[:, :2] + faces[:, 2:] / 2
+    wander = float(np.linalg.norm(centers - np.median(centers, axis=0), axis=1).mean() / width)
+    moved = _moved(pictures)
+    inside = np.zeros(moved.shape[1:], bool)
+    rows = slice(max(0, int(top - 0.6 * height)), int(top + 1.5 * height))
+    inside[rows, max(0, int(left - 0.6 * width)) : int(left + 1.6 * width)] = True
+    elsewhere = float((moved[:, ~inside] > _SEEN).mean()) if not inside.all() else 0.0
+    alive = float(np.clip(moved[:, inside].mean() / _ALIVE, 0, 1))
+    return float(present * alive * np.exp(-wander / 0.5) * np.exp(-elsewhere / 0.03))
+
+
+_SEEN = 12.0  # grey levels between two sampled frames from which a place has moved
+_ALIVE = 0.4  # mean change of a face that talks; a photograph of one, coded, stays below that
+
+
+def _moved(pictures: Sequence[Image]) -> npt.NDArray[np.float32]:
+    """(N-1, H, W): smoothed absolute differences of neighbouring frames."""
+    smooth = [cv2.GaussianBlur(p, (0, 0), 1.5).astype(np.float32) for p in pictures]
+    return np.abs(np.diff(np.stack(smooth), axis=0))
+
+
+@functools.cache
+def _cascade(name: str) -> cv2.CascadeClassifier:
+    cascade = cv2.CascadeClassifier(str(Path(cv2.data.haarcascades) / name))  # type: ignore[attr-defined]
+    if cascade.empty():
+        raise ValueError(f"OpenCV's {name} is missing; install opencv-python-headless of a version below 5.")
+    return cascade
+
+
+@functools.cache
+def _yunet(path: str) -> Any:
+    """Raises ValueError when the file cannot be used."""
+    if not Path(path).is_file():
+        raise ValueError(f"face model {path} does not exist; download face_detection_yunet_2023mar.onnx and name it.")
+    try:
+        return cv2.FaceDetectorYN.create(path, "", (320, 320))
+    except cv2.error as error:
+        raise ValueError(f"face model {path} does not load ({error.err}); is it an ONNX model of YuNet?") from None

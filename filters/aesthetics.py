@@ -2,7 +2,7 @@
 
 A weighted mean of what a photographer would check, from the frames alone: sharpness, contrast, exposure, colour, and
 freedom from a plain border-to-border picture. Range 0 to 1; higher is better. It says nothing about content or
-composition; a learned head (`aesthetic_laion_l14`) does. The weights are ours.
+composition; a learned head (`aesthetic_laion`) does. The weights are ours.
 """
 
 from __future__ import annotations

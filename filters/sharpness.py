@@ -5,6 +5,8 @@ One minus the perceptual blur of Crete et al., on luma at 360-pixel short side, 
 median over the clip's frames. Range 0 (blurred) to 1; higher is better. It does not depend on brightness and little on
 content, unlike the variance of the Laplacian.
 
+It also stands for the "clarity score" that STIV (arXiv 2412.07730) lists among its features and defines nowhere.
+
 Source: Crete, Dolmiere, Ladret, Nicolas 2007, "The blur effect: perception and estimation with a new no-reference
 perceptual blur metric".
 """

@@ -26,7 +26,8 @@ import pyarrow as pa
 from filters.batches import halving
 from filters.embeddings import Preparation, Vectors, embed, pick
 from filters.looks import LOOKS
-from filters.weights import device, find, first_line, is_url, offline, once
+from filters.weights import device, find, first_line, is_url, once
+from manifests.offline import is_offline
 from manifests.schema import column
 from manifests.types import Clip, Frames, Image
 
@@ -172,7 +173,7 @@ def _source(model: ClipModel) -> tuple[str, dict[str, Any]]:
     """Name and settings with which open_clip makes the model; downloads the weights where they have an address."""
     import open_clip
 
-    if offline():
+    if is_offline():
         _stay_offline()
     architecture = Path(model.architecture).expanduser()
     if architecture.is_dir():
@@ -194,7 +195,7 @@ def _source(model: ClipModel) -> tuple[str, dict[str, Any]]:
         known = f"tags {', '.join(tags)} or " if tags else ""
         raise ValueError(f"there are no weights {model.weights!r} for {name}; give {known}a {', '.join(_FILES)} file.")
     listed = open_clip.get_pretrained_cfg(name, model.weights)
-    if offline() and not listed.get("hf_hub"):
+    if is_offline() and not listed.get("hf_hub"):
         raise ValueError(f"weights {model.weights!r} need a download, which is switched off; give a file instead.")
     return name, {"pretrained": model.weights, "force_quick_gelu": bool(listed.get("quick_gelu"))}
 

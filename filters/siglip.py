@@ -21,7 +21,8 @@ from filters.batches import halving
 from filters.embeddings import Preparation, Vectors, check_pick, embed, pick
 from filters.heads import Head, read_head
 from filters.looks import LOOKS
-from filters.weights import device, find, first_line, offline, once
+from filters.weights import device, find, first_line, once
+from manifests.offline import is_offline
 from manifests.schema import column
 from manifests.types import Clip, Frames, Image
 
@@ -74,13 +75,13 @@ def _load(model: SiglipModel) -> _Loaded:
         network, report = SiglipVisionModel.from_pretrained(
             model.source,
             dtype=torch.float16 if place.type == "cuda" else torch.float32,
-            local_files_only=offline(),
+            local_files_only=is_offline(),
             use_safetensors=True,
             output_loading_info=True,
         )
         if report["missing_keys"]:  # transformers would go on with random numbers
             raise ValueError(f"its weights lack {len(report['missing_keys'])} tensors of the image tower")
-        processor = AutoImageProcessor.from_pretrained(model.source, local_files_only=offline())
+        processor = AutoImageProcessor.from_pretrained(model.source, local_files_only=is_offline())
     except Exception as error:
         raise ValueError(
             f"SigLIP model {model.source} cannot be loaded ({first_line(error)}); give a repository's name, or a "

@@ -18,18 +18,14 @@ from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import unquote, urlsplit
 
+from manifests.offline import is_offline
+
 log = logging.getLogger("vidcurate")
 
 T = TypeVar("T")
 
 _PATIENCE = 60.0
 """Seconds for which a refusal is remembered: the clips of a part shall not each wait for the same dead network."""
-
-
-def offline() -> bool:
-    """Whether the environment forbids downloads: VIDCURATE_OFFLINE or HF_HUB_OFFLINE set to 1, true, yes or on."""
-    said = (os.environ.get(name, "").strip().lower() for name in ("VIDCURATE_OFFLINE", "HF_HUB_OFFLINE"))
-    return any(value in ("1", "true", "yes", "on") for value in said)
 
 
 def cache_folder() -> Path:
@@ -60,7 +56,7 @@ def find(source: str, checksum: str = "") -> Path:
         _check(path, checksum, source)
         return path
     remedy = f"fetch it from {source} and set the path of the file instead"
-    if offline():
+    if is_offline():
         raise ValueError(f"{name} is not here and downloads are switched off; {remedy}.")
     try:
         _download(source, path, checksum)

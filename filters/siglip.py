@@ -71,8 +71,9 @@ def _load(model: SiglipModel) -> _Loaded:
     except (ImportError, RuntimeError) as error:
         raise ValueError(f"SigLIP needs transformers ({first_line(error)}): pip install transformers.") from error
     place = device()
+    loader: Any = SiglipVisionModel  # its annotation knows nothing of output_loading_info
     try:
-        network, report = SiglipVisionModel.from_pretrained(
+        network, report = loader.from_pretrained(
             model.source,
             dtype=torch.float16 if place.type == "cuda" else torch.float32,
             local_files_only=is_offline(),

@@ -5,7 +5,8 @@ from __future__ import annotations
 import dataclasses
 
 from curation.recipe import Recipe, Subset
-from curation.recipes.embedded import SIGNALS, embedded
+from curation.recipes.embedded import embedded
+from filters.laion import LaionAesthetics
 from filters.rules import Rule
 from manifests.media.scan import Pieces
 from manifests.schema import TAG_NAMES
@@ -43,7 +44,7 @@ def cogvideox(*, learned: bool = False, motion: float = 4.0, tag: float = 0.5) -
     return dataclasses.replace(
         base,
         name="cogvideox",
-        signals=SIGNALS,
+        costly=(*base.costly, LaionAesthetics()) if learned else base.costly,
         rules=(
             Rule("duration", "duration_s", low=2.0, high=10.0, why="ours; the paper's clips are 6 s on average"),
             *tags,

@@ -8,8 +8,11 @@ from typing import Literal, get_args
 import pyarrow.compute as pc
 
 from curation.recipe import Recipe
-from curation.recipes.embedded import SIGNALS, embedded
+from curation.recipes.embedded import embedded
+from filters.consistency import ClipConsistency
 from filters.farneback import FarnebackMotion
+from filters.laion import LaionAesthetics
+from filters.raft import RaftMotion
 from filters.rules import Rule
 from filters.text import Text
 from manifests.media.scan import Pieces
@@ -19,7 +22,11 @@ Variant = Literal["paper", "code"]
 
 
 def easyanimate(
-    variant: Variant = "paper", *, learned: bool = False, motion: tuple[float, float] = (2.0, 20.0)
+    variant: Variant = "paper",
+    *,
+    learned: bool = False,
+    motion: tuple[float, float] = (2.0, 20.0),
+    raft_range: tuple[float, float] = (3.0, 150.0),
 ) -> Recipe:
     """Length, motion, text, looks: as the paper says, or as the released scripts do.
 
@@ -28,16 +35,18 @@ def easyanimate(
                (paper) or Farneback motion of 2 to 20 pixels at 2 fps (scripts, every version); aesthetic score of at
                least 4.0, frames that agree (CLIP cosine of neighbours at least 0.8), at least 512 x 512 pixels, and
                the last half second of a shot dropped (scripts) (arXiv 2405.18991 and aigc-apps/EasyAnimate)
-    Ours:      `motion`, where the paper's RAFT range, rate and size are not told: the scripts' range; Farneback in
-               RAFT's place and the embedded looks and consistency scores where `learned` is off
+    Ours:      `raft_range`, pixels a second at 360 pixels' short side, since the paper tells neither range nor rate nor
+               size; Farneback in RAFT's place, and the embedded looks and consistency scores, where `learned` is off
     Cost:      the default run, and a second look at kept clips, two frames a second
     Expect:    the paper keeps about 12 million images and videos, and does not say of how many
     """
     if variant not in get_args(Variant):
         raise ValueError(f"easyanimate has no variant {variant!r}; choose from {', '.join(get_args(Variant))}.")
     code = variant == "code"
-    costly: tuple[Signal, ...] = (Text(), FarnebackMotion())
-    low, high = motion
+    scores: tuple[Signal, ...] = (LaionAesthetics(which="uniform", count=4),) if learned else ()
+    if learned and code:
+        scores += (ClipConsistency(),)
+    raft = learned and not code
     looks = (
         Rule("aesthetic", "aesthetic_laion", low=4.0, why="scripts: at least 4.0")
         if learned
@@ -47,18 +56,19 @@ def easyanimate(
     agree = (
         Rule("consistency", "temporal_consistency_clip", low=0.8, why="scripts: CLIP cosine of at least 0.8")
         if learned
-        else Rule("consistency", "temporal_consistency", low=0.5, why="ours, for 0.8")
+        else Rule("consistency", "temporal_consistency", low=0.85, why="ours, for 0.8")
     )
     base = embedded()
     return dataclasses.replace(
         base,
         name=f"easyanimate:{variant}",
-        signals=SIGNALS,
-        costly=costly,
+        costly=(Text(), RaftMotion() if raft else FarnebackMotion(), *scores),
         rules=(
             Rule("duration", "duration_s", low=3.0, high=10.0, why="EasyAnimate: 3 to 10 s"),
             *((large, agree) if code else ()),
-            Rule("motion", "motion_farneback", low=low, high=high, why="scripts: 2 to 20 pixels"),
+            Rule("motion", "motion_raft", low=raft_range[0], high=raft_range[1], why="ours; the paper gives no range")
+            if raft
+            else Rule("motion", "motion_farneback", low=motion[0], high=motion[1], why="scripts: 2 to 20 pixels"),
             Rule("text", "text_area", high=0.02 if code else 0.01, why="paper 1 %, scripts 2 %"),
             looks,
         ),

@@ -8,6 +8,7 @@ from filters.blockiness import Blockiness
 from filters.borders import Letterbox
 from filters.camera import CameraMotion
 from filters.colorfulness import Colorfulness
+from filters.consistency import TemporalConsistency
 from filters.contrast import Contrast
 from filters.exposure import Exposure
 from filters.jitter import Jitter
@@ -38,6 +39,7 @@ SIGNALS: tuple[Signal, ...] = (
     Blockiness(),
     Letterbox(),
     PhotographicQuality(),
+    TemporalConsistency(),
 )
 """Everything that is measured during the walk without a model; the recipes of the four systems begin with it."""
 

@@ -11,6 +11,7 @@ from dedup.quotas import Quota
 from dedup.resample import Resample
 from filters.cuts import Cuts
 from filters.draw import Draw
+from filters.laion import LaionAesthetics
 from filters.rules import Rule
 from filters.vectors import MotionVectors
 from manifests.media.scan import Pieces
@@ -57,6 +58,7 @@ def moviegen(
         base,
         name=f"moviegen:{stage}",
         signals=(*SIGNALS, MotionVectors()),
+        costly=(*base.costly, LaionAesthetics(which="middle")) if learned else base.costly,
         derived=(draw,),
         rules=(
             Rule("raw_duration", "film_duration_s", low=4.0, high=120.0, why="Movie Gen B.1: films of 4 s to 2 min"),

@@ -5,7 +5,10 @@ from __future__ import annotations
 import dataclasses
 
 from curation.recipe import Recipe, Subset
-from curation.recipes.embedded import SIGNALS, embedded
+from curation.recipes.embedded import embedded
+from filters.clip import VIT_L_14
+from filters.consistency import ClipConsistency
+from filters.laion import LaionAesthetics
 from filters.rules import Rule
 from manifests.media.scan import Pieces
 
@@ -16,7 +19,7 @@ def stiv(
     motion: float = 4.0,
     text: float = 0.05,
     clarity: float = 0.4,
-    consistency: float = 0.5,
+    consistency: float = 0.85,
     short_side: int = 256,
 ) -> Recipe:
     """STIV's features of a segment, each with a bound; two subsets, as Panda-30M and Panda-10M were made.
@@ -35,7 +38,7 @@ def stiv(
     return dataclasses.replace(
         base,
         name="stiv",
-        signals=SIGNALS,
+        costly=(*base.costly, LaionAesthetics(which="uniform"), ClipConsistency(VIT_L_14)) if learned else base.costly,
         rules=(
             Rule("duration", "duration_s", low=2.0, why="ours"),
             Rule("size", "short_side", low=short_side, why="ours; STIV trains at 256 and 512"),

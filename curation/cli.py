@@ -21,6 +21,7 @@ from curation.export import export as export_clips
 from curation.folder import Folder
 from curation.recipe import Recipe, with_settings
 from curation.run import Result, plan_run, run
+from curation.tags_cli import app as tags_app
 from manifests.media.container import is_remote
 from manifests.offline import go_offline
 
@@ -30,6 +31,8 @@ app = typer.Typer(
     rich_markup_mode=None,
     epilog="Start with: vidcurate run VIDEOS --out DIR",
 )
+
+app.add_typer(tags_app, name="tags")
 
 Sources = Annotated[list[str], typer.Argument(help="Files, folders, globs, lists (txt, jsonl, parquet) or URLs.")]
 Out = Annotated[Path, typer.Option("--out", help="Folder to write; an earlier run in it is resumed.")]

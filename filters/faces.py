@@ -26,6 +26,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from filters.looks import LOOKS, grays
+from filters.weights import find
 from manifests.schema import column
 from manifests.types import Clip, Frames, Image
 
@@ -56,9 +57,9 @@ class Haar:
         found = self._windows("haarcascade_frontalface_alt2.xml", gray, smallest)
         return np.asarray([box for box in found if self._confirmed(gray, box)], np.float64).reshape(-1, 4)
 
-    def _windows(self, cascade: str, gray: Image, smallest: int) -> Sequence[Sequence[int]]:
+    def _windows(self, name: str, gray: Image, smallest: int) -> Sequence[Sequence[int]]:
         limits = {"minNeighbors": self.neighbours, "minSize": (smallest, smallest)}
-        return _cascade(cascade).detectMultiScale(gray, self.step, **limits)  # type: ignore[call-overload,no-any-return]
+        return cascade(name).detectMultiScale(gray, self.step, **limits)  # type: ignore[call-overload,no-any-return]
 
     def _confirmed(self, gray: Image, box: Sequence[int]) -> bool:
         """Whether the other cascade sees a face of about that size there too."""
@@ -69,7 +70,8 @@ class Haar:
 
 @dataclass(frozen=True, slots=True)
 class YuNet:
-    """path: a model of the OpenCV zoo's layout, `face_detection_yunet_2023mar.onnx`; least: score of a face."""
+    """path: a model of the OpenCV zoo's layout, `face_detection_yunet_2023mar.onnx`, or its address; least: score of a
+    face."""
 
     path: str
     least: float = 0.7
@@ -138,19 +140,19 @@ def _moved(pictures: Sequence[Image]) -> npt.NDArray[np.float32]:
 
 
 @functools.cache
-def _cascade(name: str) -> cv2.CascadeClassifier:
-    cascade = cv2.CascadeClassifier(str(Path(cv2.data.haarcascades) / name))  # type: ignore[attr-defined]
-    if cascade.empty():
+def cascade(name: str) -> cv2.CascadeClassifier:
+    """One of those that ship with OpenCV. Raises ValueError when it does not."""
+    loaded = cv2.CascadeClassifier(str(Path(cv2.data.haarcascades) / name))  # type: ignore[attr-defined]
+    if loaded.empty():
         raise ValueError(f"OpenCV's {name} is missing; install opencv-python-headless of a version below 5.")
-    return cascade
+    return loaded
 
 
 @functools.cache
 def _yunet(path: str) -> Any:
     """Raises ValueError when the file cannot be used."""
-    if not Path(path).is_file():
-        raise ValueError(f"face model {path} does not exist; download face_detection_yunet_2023mar.onnx and name it.")
+    file = find(path)
     try:
-        return cv2.FaceDetectorYN.create(path, "", (320, 320))
+        return cv2.FaceDetectorYN.create(str(file), "", (320, 320))
     except cv2.error as error:
-        raise ValueError(f"face model {path} does not load ({error.err}); is it an ONNX model of YuNet?") from None
+        raise ValueError(f"face model {file} does not load ({error.err}); is it an ONNX model of YuNet?") from None

@@ -36,7 +36,8 @@ def easyanimate(
                least 4.0, frames that agree (CLIP cosine of neighbours at least 0.8), at least 512 x 512 pixels, and
                the last half second of a shot dropped (scripts) (arXiv 2405.18991 and aigc-apps/EasyAnimate)
     Ours:      `raft_range`, pixels a second at 360 pixels' short side, since the paper tells neither range nor rate nor
-               size (true flow reads about 5 and 100 where Farneback reads 2 and 20, on 28 real clips); Farneback in RAFT's place, and the embedded looks and consistency scores, where `learned` is off
+               size (true flow reads about 5 and 100 where Farneback reads 2 and 20, on 28 real clips); Farneback in
+               RAFT's place, and the embedded looks and consistency scores, where `learned` is off
     Cost:      the default run, and a second look at kept clips, two frames a second
     Expect:    the paper keeps about 12 million images and videos, and does not say of how many
     """

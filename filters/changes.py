@@ -42,12 +42,12 @@ def changes(frames: Frames) -> Changes:
         smooth = cv2.sepFilter2D(image, cv2.CV_32F, _GAUSSIAN, _GAUSSIAN, borderType=cv2.BORDER_REFLECT_101)
         if before is not None:
             difference = np.asarray(cv2.absdiff(smooth, before), np.float32)
-            mean[k - 1], peak[k - 1] = cv2.mean(difference)[0], _strongest_block(difference)
+            mean[k - 1], peak[k - 1] = cv2.mean(difference)[0], strongest_block(difference)
         before = smooth
     return Changes(mean, peak)
 
 
-def _strongest_block(difference: npt.NDArray[np.float32]) -> float:
+def strongest_block(difference: npt.NDArray[np.float32]) -> float:
     """Largest mean over blocks of a ninth of the short side; by halves first, which OpenCV vectorises."""
     height, width = difference.shape
     side = max(1.0, min(height, width) / _BLOCKS)

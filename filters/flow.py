@@ -55,6 +55,12 @@ class CameraPath:
     def __len__(self) -> int:
         return len(self.seconds)
 
+    @property
+    def pace(self) -> float:
+        """Typical speed at which the fitted motion moves the picture, pixels per second at the reference size."""
+        x, y, zoom, roll = (float(np.median(part)) for part in (self.x, self.y, self.zoom, self.roll))
+        return float(np.hypot(x, y)) + (abs(zoom) + abs(roll)) * self.radius
+
 
 def camera_path(frames: Frames) -> CameraPath:
     """Flow between neighbouring frames and the global motion fitted to it. N frames give N-1 pairs."""
@@ -62,7 +68,7 @@ def camera_path(frames: Frames) -> CameraPath:
         none = np.zeros(0)
         return CameraPath(none, none, none, none, none, none, none, 1.0)
     height, width = frames.images[0].shape
-    rows, columns = _grid(height, width)
+    rows, columns = grid(height, width)
     pairs = np.empty((len(frames) - 1, len(rows), 2), np.float32)
     solver = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_ULTRAFAST)
     for k in range(len(pairs)):
@@ -84,7 +90,8 @@ def camera_path(frames: Frames) -> CameraPath:
 
 
 @functools.lru_cache(maxsize=32)
-def _grid(height: int, width: int) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]:
+def grid(height: int, width: int) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]:
+    """Rows and columns of the points at which flow is read."""
     rows, columns = np.mgrid[_STEP // 2 : height : _STEP, _STEP // 2 : width : _STEP]
     return rows.ravel(), columns.ravel()
 

@@ -1,9 +1,10 @@
 """Shot boundaries: hard cuts, fades, dissolves and wipes.
 
-Cuts are proposed by PySceneDetect's AdaptiveDetector on small BGR frames and dropped when the picture before them
-comes back within a third of a second (a photographic flash, a black frame) or when they lie inside a transition.
+Cuts are proposed by a detector of your choice on small BGR frames. They are dropped when the picture before them comes
+back within a third of a second (a photographic flash, a black frame), when it hardly changes but for its detail (a
+shaking camera), or when they lie inside a transition.
 
-Source: PySceneDetect 0.7, `AdaptiveDetector` and `ThresholdDetector`.
+Source: ours but for the detectors, see `filters.detectors`.
 """
 
 from __future__ import annotations
@@ -12,39 +13,54 @@ import math
 from collections import deque
 from dataclasses import dataclass, replace
 
-import cv2
 import numpy as np
 import numpy.typing as npt
-from scenedetect import FrameTimecode
 
-from filters.content import FastAdaptiveDetector
-from filters.fades import Fade, FadeFinder
-from filters.gradual import Gradual, GradualFinder
+from filters import detectors
+from filters.fades import Fade, FadeFinder, levels
+from filters.gradual import Gradual, GradualFinder, thumb
 from manifests.types import EVERY_FRAME, Boundary, Image, Sampling, Splitter
 
 LOOK = Sampling(EVERY_FRAME, 90, color=True)
-_REPEAT = 0.05
-"""Mean difference (grey levels) below which a frame repeats the one before, as in animation drawn on twos."""
-_MOST_REPEATS = 4
-"""So many repeats are kept from the detector; more are a picture that stands still, which it must see."""
-_RETURNS = 0.35
+_RETURNS = 0.2
 """A cut is a flash when some frame after it is closer to some frame before it than this share of the jump."""
+_JUMP = 6.0
+"""Least change of a cut, root mean square of the blurred picture in grey levels."""
 
 
 @dataclass(frozen=True, slots=True)
 class Cuts:
     """How boundaries are found.
 
-    ratio:    how many times a frame's change exceeds its neighbours' (PySceneDetect's adaptive_threshold; its default
-              is 3.0, and 2.85 also finds jump cuts within a scene without adding false ones on our footage)
-    content:  least change of a cut, mean HSV difference in grey levels (PySceneDetect's min_content_val)
+    detector: what proposes cuts: adaptive, content, hash, histogram, threshold, scdet or transnetv2
+    ratio:    of adaptive: how many times a frame's change exceeds its neighbours' (PySceneDetect's adaptive_threshold;
+              its default is 3.0, and 2.85 also finds jump cuts within a scene without adding false ones on our footage)
+    content:  of adaptive: least change of a cut, mean HSV difference in grey levels (PySceneDetect's min_content_val)
+    threshold: of the other detectors; none: the tool's default (content 27, hash 0.35, histogram 0.2, threshold 12,
+              scdet 10, transnetv2 0.5)
+    least:    frames between two cuts, at least (PySceneDetect's min_scene_len); none: 1, and 15 for PySceneDetect's
+              detectors other than adaptive, as they have it
+    gradual:  also find dissolves and wipes, and drop cuts inside them
+    fades:    also find fades, and drop cuts inside them
+    verify:   drop cuts that are flashes or shakes; switch it off to have a detector's cuts as they are
     lag:      seconds that a cut waits to be recognised as part of a flash or a fade
+    weights:  of transnetv2: a state-dict file; empty: those of its package
     """
 
+    detector: str = "adaptive"
     ratio: float = 2.85
     content: float = 15.0
+    threshold: float | None = None
+    least: int | None = None
+    gradual: bool = True
+    fades: bool = True
+    verify: bool = True
     lag: float = 1.0
-    version: int = 1
+    weights: str = ""
+    version: int = 2
+
+    def __post_init__(self) -> None:
+        detectors.check(self.detector, self.threshold, self.least)
 
     def start(self, fps: float) -> Splitter:
         """A splitter for one film of this nominal frame rate."""
@@ -58,19 +74,17 @@ class CutSplitter:
 
     def __init__(self, settings: Cuts, fps: float):
         fps = float(min(max(fps, 1.0), 240.0))
-        self._fps = fps
-        self._detector = FastAdaptiveDetector(
-            adaptive_threshold=settings.ratio, min_content_val=settings.content, min_scene_len=1
+        threshold = settings.ratio if settings.detector == "adaptive" else settings.threshold
+        self._detector = detectors.make(
+            settings.detector, fps, threshold, settings.least, settings.content, settings.weights
         )
-        self._fed: deque[tuple[int, float]] = deque(maxlen=16)  # film frame number, score of what the detector saw
-        self._fed_count = 0
-        self._last: Image | None = None
-        self._repeats = 0
+        self._verify = settings.verify
         self._lag = max(8, math.ceil(settings.lag * fps))
         self._flash = max(3, math.ceil(fps / 3))
-        self._finders = (FadeFinder(fps), FadeFinder(fps))
-        self._gradual = GradualFinder(fps)
-        self._thumbs: deque[npt.NDArray[np.float32]] = deque(maxlen=self._lag + 8 * self._flash + self._gradual.reach)
+        self._finders = (FadeFinder(fps), FadeFinder(fps)) if settings.fades else ()
+        self._gradual = GradualFinder(fps) if settings.gradual else None
+        reach = self._detector.delay + (self._gradual.reach if self._gradual else 0)
+        self._thumbs: deque[npt.NDArray[np.float32]] = deque(maxlen=self._lag + 8 * self._flash + reach)
         self._fades: list[Fade] = []
         self._faded: list[Fade] = []  # the last few that were told
         self._graduals: list[Gradual] = []
@@ -86,44 +100,51 @@ class CutSplitter:
     @property
     def _decided(self) -> int:
         """First frame before which no finder will report anything that it has not reported yet."""
-        return min(self._index + 1 - self._lag, self._gradual.holding, *self._fades_begin)
+        first = min(self._index + 1 - self._lag, self._detector.holding, *self._fades_begin)
+        return first if self._gradual is None else min(first, self._gradual.holding)
 
     @property
     def _fades_begin(self) -> list[int]:
-        """Where fades begin that are not over yet; beyond the film where there is none."""
-        return [self._index + 1 if f.holding is None else f.holding for f in self._finders]
+        """Where fades begin that are not over yet, and the end of the film so far."""
+        return [self._index + 1, *(f.holding for f in self._finders if f.holding is not None)]
 
     def push(self, index: int, image: Image) -> list[Boundary]:
         self._index = index
-        self._thumbs.append(cv2.resize(image, (16, 9), interpolation=cv2.INTER_AREA).astype(np.float32))
-        self._propose(index, image)
-        mean, deviation = (float(v.mean()) for v in cv2.meanStdDev(image))
-        fades = self._finders[0].push(index, mean + 2 * deviation)
-        fades += self._finders[1].push(index, 255 - mean + 2 * deviation)
-        self._add(fades, self._gradual.push(image))
-        return self._report(self._decided)
+        picture = thumb(image)
+        self._thumbs.append(picture)
+        self._add(self._detector.push(image))
+        if self._finders:
+            for finder, level in zip(self._finders, levels(image), strict=True):
+                self._fades += finder.push(index, level)
+        if self._gradual:
+            self._graduals += self._gradual.push(picture)
+        return self._report(self._decided) if self._fades or self._graduals or self._cuts else []
 
     def flush(self) -> list[Boundary]:
         end = self._index + 1
-        self._add([fade for finder in self._finders for fade in finder.flush(end)], self._gradual.flush())
+        self._add(self._detector.flush())
+        self._fades += [fade for finder in self._finders for fade in finder.flush(end)]
+        if self._gradual:
+            self._graduals += self._gradual.flush()
         found = self._report(end)
         return found if self._any_shot or self._done < end else []  # a film that is all fade keeps its row
 
+    def _add(self, proposed: list[Boundary]) -> None:
+        for found in proposed:
+            if found.kind == "cut":
+                self._cuts.append((found.start, found.score))
+            else:
+                self._graduals.append(Gradual(found.kind, found.start, found.end, found.score))
+
     # -- cuts ------------------------------------------------------------------------------------------------------
 
-    def _propose(self, index: int, image: Image) -> None:
-        if self._last is not None and cv2.norm(image, self._last, cv2.NORM_L1) < _REPEAT * image.size:
-            self._repeats += 1
-            if self._repeats <= _MOST_REPEATS:
-                return
-        else:
-            self._repeats = 0
-        self._last = image
-        proposed = self._detector.process_frame(FrameTimecode(self._fed_count, self._fps), image)
-        self._fed.append((index, self._detector.score))
-        for timecode in proposed:  # the detector answers a few frames late
-            self._cuts.append(self._fed[timecode.frame_num - self._fed_count - 1])
-        self._fed_count += 1
+    def _is_real(self, cut: int) -> bool:
+        """Whether a proposed cut is neither a flash nor a mere shake."""
+        at = cut - (self._index + 1 - len(self._thumbs))
+        if not self._verify or not 0 < at < len(self._thumbs):
+            return True
+        jump = self._thumbs[at] - self._thumbs[at - 1]
+        return float(np.sqrt((jump * jump).mean())) >= _JUMP and not self._is_flash(cut, cut)
 
     def _is_flash(self, start: int, end: int) -> bool:
         """Whether a picture from just before frame `start` is seen again just after frame `end`."""
@@ -133,36 +154,35 @@ class CutSplitter:
         after = thumbs[max(0, end - first) : max(0, end + self._flash - first)]
         if not (len(before) and len(after)):
             return False
-        jump = np.abs(before[-1] - thumbs[max(0, start - first)]).mean()
-        across = np.abs(before[:, None] - after[None, :]).mean(axis=(2, 3, 4))
-        return bool(across.min() < _RETURNS * jump)
+        jumps = np.abs(before - thumbs[max(0, start - first)]).mean(axis=(1, 2, 3))
+        jumps = np.maximum(jumps, jumps[-1])
+        across = np.abs(before[:, None] - after[None, :]).mean(axis=(2, 3, 4)).min(1)
+        return bool((across < _RETURNS * jumps).any())
 
     # -- putting both together -------------------------------------------------------------------------------------
 
-    def _add(self, fades: list[Fade], graduals: list[Gradual]) -> None:
+    def _drop_inside(self) -> None:
         """Fades come before other transitions, and both before cuts that lie inside them."""
-        self._fades += fades
-        known = [(fade.start, fade.end) for fade in (*self._fades, *self._faded)]
-        self._graduals = [
-            g
-            for g in (*self._graduals, *graduals)
-            if not any(g.start <= end and g.end >= start for start, end in known)
-        ]
-        self._drop_cuts_inside()
-
-    def _drop_cuts_inside(self) -> None:
-        spans = [(f.start, f.end) for f in (*self._fades, *self._faded)] + [(g.start, g.end) for g in self._graduals]
+        spans = [(fade.start, fade.end) for fade in (*self._fades, *self._faded)]
+        kept: list[Gradual] = []
+        for gradual in self._graduals:
+            others = (*spans, *((g.start, g.end) for g in kept))
+            if gradual.start >= self._done and not any(gradual.start <= b and gradual.end >= a for a, b in others):
+                kept.append(gradual)
+        self._graduals = kept
+        spans += [(g.start, g.end) for g in kept]
         self._cuts = [c for c in self._cuts if not any(start - 1 <= c[0] <= end + 1 for start, end in spans)]
 
     def _report(self, decided: int) -> list[Boundary]:
         """What lies before `decided`, in film order."""
-        self._drop_cuts_inside()  # the detector answers late
+        self._drop_inside()
         found: list[Boundary] = []
         for fade in [f for f in self._fades if f.start < decided]:
             self._fades.remove(fade)
             self._faded = [fade, *self._faded[:3]]
             hard_start, hard_end = fade.hard_edges
-            if hard_start and hard_end and self._is_flash(fade.start, fade.end + 1):
+            short = fade.end - fade.start < self._flash or (hard_start and hard_end)
+            if short and self._verify and self._is_flash(fade.start, fade.end + 1):
                 continue
             if hard_start and fade.start > self._done:
                 found.append(Boundary("cut", fade.start, fade.start, 1.0))
@@ -177,7 +197,7 @@ class CutSplitter:
         self._cuts = [c for c in self._cuts if c[0] > self._done]  # the detector may answer after a fade is told
         ready = [c for c in self._cuts if c[0] < decided]
         self._cuts = [c for c in self._cuts if c[0] >= decided]
-        found += [Boundary("cut", k, k, score) for k, score in ready if not self._is_flash(k, k)]
+        found += [Boundary("cut", k, k, score) for k, score in ready if self._is_real(k)]
         told = []
         for boundary in sorted(found, key=lambda b: (b.start, b.next_shot)):
             if boundary.kind == "cut" and boundary.start >= self._done:

@@ -1,20 +1,28 @@
 """Fades to and from black or white, located as intervals.
 
-PySceneDetect's ThresholdDetector says where a film goes dark and where it comes back. It is fed with mean + 2 standard
-deviations of the pixels instead of their mean, so that a night sky with stars is not taken for black. The ramps on
-either side are followed for as long as the level keeps changing at a steady pace.
+A film goes dark where its level falls below a threshold and comes back where it rises above it again, as
+PySceneDetect's ThresholdDetector has it. The level is mean + 2 standard deviations of the pixels instead of their mean,
+so that a night sky with stars is not taken for black. The ramps on either side are followed for as long as the level
+keeps changing at a steady pace.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
+import cv2
 import numpy as np
-from scenedetect import FrameTimecode
-from scenedetect.detectors import ThresholdDetector
+
+from manifests.types import Image
 
 BLACK = 12.0
 """Level below which a frame is black: PySceneDetect's default."""
+
+
+def levels(image: Image) -> tuple[float, float]:
+    """0 for a plain black picture; 0 for a plain white one."""
+    mean, deviation = (float(v[0, 0]) for v in cv2.meanStdDev(image.reshape(len(image), -1)))
+    return mean + 2 * deviation, 255 - mean + 2 * deviation
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,8 +46,6 @@ class FadeFinder:
     """Follows one level (0: plain black, or plain white) through a film, a frame at a time."""
 
     def __init__(self, fps: float, longest_core: float = 2.0, longest_ramp: float = 4.0):
-        self._detector = ThresholdDetector(threshold=BLACK, min_scene_len=0, fade_bias=-1.0)
-        self._fps = fps
         self._longest_core = max(2, round(longest_core * fps))
         self._longest_ramp = max(2, round(longest_ramp * fps))
         self._levels: list[float] = []
@@ -60,11 +66,12 @@ class FadeFinder:
             drop = len(self._levels) // 2
             del self._levels[:drop]
             self._offset += drop
-        crossed = self._detector.process_frame(FrameTimecode(index, self._fps), np.full((1, 1), level))
+        if level >= BLACK and self._out is None:
+            return []
         found: list[Fade] = []
         if self._in is not None and not self._still_rising(index):
             found += self._finish(index - 2)  # the frame before this one was the first clean one
-        if crossed and self._out is not None:
+        if self._out is not None and self._in is None and level >= BLACK:
             self._in = index
         elif self._out is None and self._in is None and level < BLACK:
             self._out, self._start, self._plain_shot = index, self._ramp_start(index), False

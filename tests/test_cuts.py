@@ -8,7 +8,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from filters.content import FastAdaptiveDetector
 from filters.cuts import LOOK, Cuts
 from manifests.films.film import Film, Then, Truth, render, write
 from manifests.films.shots import MOVES, Shot, frames
@@ -171,19 +170,6 @@ def test_what_is_settled_stays_settled(demo: tuple[Path, dict[str, Truth]]) -> N
                     assert boundary.start >= settled or boundary.next_shot >= settled
                 assert splitter.settled >= settled
                 settled = splitter.settled
-
-
-def test_the_fast_score_is_pyscenedetects(demo: tuple[Path, dict[str, Truth]]) -> None:
-    from scenedetect import FrameTimecode
-    from scenedetect.detectors import AdaptiveDetector
-
-    fast, slow = FastAdaptiveDetector(), AdaptiveDetector()
-    with open_film(demo[1]["travel"].path) as film:
-        for decoded in decode(film):
-            picture = Picture(decoded.frame).sample(LOOK)
-            code = FrameTimecode(decoded.index, 24.0)
-            assert fast.process_frame(code, picture) == slow.process_frame(code, picture)
-            assert fast.score == pytest.approx(slow._frame_score, abs=1e-6)
 
 
 @pytest.mark.footage

@@ -1,10 +1,15 @@
 """Codec motion vectors: how far the encoder found blocks to move, from frame to frame.
 
-`motion_vectors` is the mean over the clip's predicted frames of the mean vector length, pixels of the coded picture per
-frame; higher is more motion. Movie Gen keeps 0.5 to 7. It says what the encoder chose, not what moved: cheap presets
-leave motion out. Null for codecs that give no vectors (VP9, AV1, HEVC as FFmpeg decodes it).
+`motion_vectors` is the mean over the clip's predicted frames of the mean vector length, weighted by the area of the
+blocks: pixels of the coded picture per frame, quarter pixels included, not scaled by size or frame rate. Higher is more
+motion. It says what the encoder chose, not what moved: cheap presets leave motion out, and vectors that point several
+frames away count whole. Null for codecs that give no vectors (VP9, AV1, HEVC as FFmpeg decodes it).
 
-Source: Movie Gen (arXiv 2410.13720), appendix B.1; FFmpeg `AV_FRAME_DATA_MOTION_VECTORS`.
+Movie Gen (arXiv 2410.13720, appendix B.1) keeps clips whose mean length is over 0.5 and under 7. Its unit, the size of
+the picture it applies to and the weighting of frames are not published; recipes apply both numbers to this column as
+they stand, on the film as it is coded.
+
+Source: FFmpeg `AV_FRAME_DATA_MOTION_VECTORS`.
 """
 
 from __future__ import annotations

@@ -2,7 +2,8 @@
 
 Unit: 8-bit grey levels per frame, mean over the clip's frames with 0 for the first, as FFmpeg's `vmafmotion` prints
 it. Depends on frame rate and on the analysis size (short side 180). Higher is more motion. Movie Gen keeps clips over
-2.0 at an unstated size and rate.
+2.0 at an unstated size and rate; on eleven real clips of 360 to 720 lines the score at the film's own size is 1.0 to
+2.0 times the one here, 1.3 times in the middle, so 2.0 there is about 1.5 here.
 
 Source: Netflix/vmaf, FFmpeg `vf_vmafmotion.c`.
 """

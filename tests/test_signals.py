@@ -10,7 +10,6 @@ import pickle
 import pkgutil
 from collections.abc import Sequence
 from fractions import Fraction
-from pathlib import Path
 
 import av
 import cv2
@@ -22,7 +21,6 @@ import dedup
 import filters
 from filters.aesthetics import PhotographicQuality
 from filters.blockiness import Blockiness
-from filters.borders import Letterbox
 from filters.camera import CameraMotion
 from filters.changes import LUMA
 from filters.colorfulness import Colorfulness
@@ -36,7 +34,6 @@ from filters.palette import Palette
 from filters.shake import Shake
 from filters.sharpness import Sharpness
 from filters.stillness import Stillness
-from filters.text import Text
 from filters.vmaf import VmafMotion
 from manifests.films import shots
 from manifests.films.photos import photo
@@ -282,23 +279,6 @@ def test_coarse_jpeg_is_blocky() -> None:
     assert clean < 0.2 and value(Blockiness(), look(np.asarray(coarse, np.uint8), Blockiness.wants)) > 0.8
 
 
-def test_letterbox_is_the_share_of_the_bars() -> None:
-    image = temple()
-    assert value(Letterbox(), look(image, Letterbox.wants)) == 0
-    for bar, color in ((30, 0), (60, 0), (45, 255)):
-        boxed = image.copy()
-        boxed[:bar] = boxed[-bar:] = color
-        assert value(Letterbox(), look(boxed, Letterbox.wants)) == pytest.approx(2 * bar / 360, abs=0.02)
-    pillar = image.copy()
-    pillar[:, :100] = pillar[:, -100:] = 0
-    assert value(Letterbox(), look(pillar, Letterbox.wants)) == pytest.approx(200 / 640, abs=0.02)
-
-
-def test_a_dark_shot_has_no_letterbox() -> None:
-    night = (temple() * 0.04).astype(np.uint8)
-    assert value(Letterbox(), look(night, Letterbox.wants)) < 0.5
-
-
 def test_photographic_quality_ranks_as_a_person_would() -> None:
     good = temple()
     poor = [
@@ -316,57 +296,3 @@ def test_palette_names_colours() -> None:
     image = np.zeros((90, 160, 3), np.uint8)
     image[:, :90], image[:, 90:] = (60, 50, 190), (170, 90, 50)
     assert Palette()([CLIP], [look(image, Palette.wants)])["dominant_colors"] == [["red", "blue"]]
-
-
-# -- text -------------------------------------------------------------------------------------------------------------
-
-
-def test_text_is_found_measured_and_not_imagined() -> None:
-    want = Text.wants
-    plain = frames([temple()] * 3)
-    page = seen(Shot("page", 0.3), want)
-    caption = seen(Shot("temple", 0.3, "pan_left", 0.5, caption=("the market in the rain",)), want)
-    none = Text()([CLIP], [plain])
-    assert none["text_area"] == [0.0] and none["text_score"] == [0.0]
-    full = Text()([CLIP], [page])
-    assert full["text_area"][0] > 0.2 and full["text_score"][0] > 0.6
-    one = Text()([CLIP], [caption])
-    assert 0.01 < one["text_area"][0] < 0.12 and one["text_score"][0] > 0.6
-
-
-def test_text_score_is_the_largest_product_and_reads_no_more_than_it_needs() -> None:
-    from filters.ocr import TextBox
-
-    @dataclasses.dataclass(frozen=True)
-    class Engine:
-        """Four lines with given detection scores; recognition scores by the line's row."""
-
-        read: list[float] = dataclasses.field(default_factory=list, compare=False)
-
-        def glance(self, image: Image) -> list[TextBox]:
-            return self.detect(image)
-
-        def detect(self, image: Image) -> list[TextBox]:
-            lines = ((10, 0.9), (30, 0.8), (50, 0.7), (70, 0.4))
-            return [TextBox(np.float32([[0, y], [40, y], [40, y + 8], [0, y + 8]]), score) for y, score in lines]
-
-        def recognize(self, image: Image, box: TextBox) -> tuple[str, float]:
-            self.read.append(box.score)
-            return "word", {0.9: 0.5, 0.8: 0.95, 0.7: 1.0, 0.4: 1.0}[round(box.score, 1)]
-
-    engine = Engine()
-    answer = Text(engine=engine)([CLIP], [frames([np.zeros((90, 160, 3), np.uint8)])])
-    assert answer["text_score"] == [pytest.approx(0.76)]
-    assert engine.read == [0.9, 0.8], "0.7 cannot beat 0.76"
-
-
-@pytest.mark.footage
-def test_text_area_on_real_footage(footage: Path) -> None:
-    from manifests.media.read import read_frames
-    from tests.conftest import read_lines
-
-    for row in read_lines(footage / "public_truth" / "tags.jsonl"):
-        if row["tag"] == "text_overlay" and "text_bbox_fraction" in row and "note" not in row:
-            path = str(footage / "public_truth" / row["file"])
-            given = frames([f[..., ::-1] for f in read_frames(path, 0, 4_000_000, [500_000, 2_000_000], 360)])
-            assert value(Text(), given) == pytest.approx(row["text_bbox_fraction"], rel=0.25), row["file"]

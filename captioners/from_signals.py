@@ -22,6 +22,14 @@ _CAMERA = {
     "tilt_down": "tilt down",
     "zoom_in": "zoom in",
     "zoom_out": "zoom out",
+    "push_in": "push in",
+    "pull_out": "pull out",
+    "truck_left": "truck left",
+    "truck_right": "truck right",
+    "pedestal_up": "pedestal up",
+    "pedestal_down": "pedestal down",
+    "arc": "arc shot",
+    "tracking": "tracking shot",
     "roll_cw": "roll clockwise",
     "roll_ccw": "roll counter-clockwise",
     "static": "static shot",
@@ -34,7 +42,7 @@ class FromSignals:
     """sure: camera-motion confidence from which the motion is put in front."""
 
     sure: float = 0.6
-    version: int = 1
+    version: int = 2
 
     def __call__(self, row: Mapping[str, Any]) -> dict[str, str | None]:
         """Caption columns for one row of the manifest."""

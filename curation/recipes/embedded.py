@@ -18,6 +18,7 @@ from filters.palette import Palette
 from filters.rules import Rule
 from filters.shake import Shake
 from filters.sharpness import Sharpness
+from filters.slideshow import Slideshow
 from filters.stillness import Stillness
 from filters.text import Text
 from filters.vmaf import VmafMotion
@@ -28,6 +29,7 @@ SIGNALS: tuple[Signal, ...] = (
     FlowMotion(),
     Stillness(),
     CameraMotion(),
+    Slideshow(),
     Shake(),
     Jitter(),
     Sharpness(),

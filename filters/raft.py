@@ -28,7 +28,8 @@ import pyarrow as pa
 
 from filters.batches import halving
 from filters.flow import REFERENCE
-from filters.weights import find, first_line, is_url, offline, once, tensors
+from filters.weights import find, first_line, is_url, once, tensors
+from manifests.offline import is_offline
 from manifests.schema import column
 from manifests.types import Clip, Frames, Image, Sampling
 
@@ -166,7 +167,7 @@ def _find(model: str, weights: str) -> Path:
         if hashlib.sha256(path.read_bytes()).hexdigest().startswith(start):
             return path
         raise ValueError(f"{path} is damaged: its SHA-256 does not begin with {start}; remove it, or {remedy}.")
-    if offline():
+    if is_offline():
         raise ValueError(f"weights of {model} are missing and downloads are switched off: {remedy}.")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

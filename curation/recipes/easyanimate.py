@@ -10,6 +10,7 @@ import pyarrow.compute as pc
 from curation.recipe import Recipe
 from curation.recipes.embedded import embedded
 from filters.consistency import ClipConsistency
+from filters.cuts import Cuts
 from filters.farneback import FarnebackMotion
 from filters.laion import LaionAesthetics
 from filters.raft import RaftMotion
@@ -73,6 +74,7 @@ def easyanimate(
             Rule("text", "text_area", high=0.02 if code else 0.01, why="paper 1 %, scripts 2 %"),
             looks,
         ),
+        cuts=Cuts(detector="content", threshold=27.0, least=15) if code else base.cuts,
         pieces=Pieces(longest=10.0, shortest=3.0, trim_end=0.5 if code else 0.0),
         resample=dataclasses.replace(base.resample, keep=1.0),
     )

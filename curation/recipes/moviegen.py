@@ -83,7 +83,7 @@ def moviegen(
             Rule("jitter", "cuts_per_s", high=0.85, why="Movie Gen B.1: below 0.85 shots a second"),
         ),
         subsets=(Subset(stage),),
-        cuts=Cuts(),
+        cuts=Cuts(detector="scdet"),
         pieces=Pieces(longest=16.0, shortest=least, trim_start=trim_start),
         resample=_resample(stage),
     )

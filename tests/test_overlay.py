@@ -5,14 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-import cv2
 import numpy as np
 import pytest
-from PIL import Image as Pictures
-from PIL import ImageDraw, ImageFont
 
 from filters.overlay import Overlay
 from manifests.films import shots
+from manifests.films.dressing import LOGOS, PLACES, branded
 from manifests.films.photos import NAMES
 from manifests.films.shots import MOVES, Shot
 from manifests.types import Clip, Frames, Image
@@ -35,41 +33,21 @@ def filmed(seed: int, move: str | None = None, speed: float = 0.1, actors: int =
     return list(shots.frames(shot, 640, 360, 4))
 
 
-def laid_over(images: Sequence[Image], what: str, place: str, color: tuple[int, int, int], alpha: float) -> list[Image]:
-    """A logo or a name in a corner of all pictures, partly transparent, and the codec's losses."""
-    canvas = Pictures.new("RGBA", (1280, 720))
-    draw = ImageDraw.Draw(canvas)
-    for off, paint in ((3, (0, 0, 0, round(160 * alpha))), (0, (*color, round(255 * alpha)))):  # with a shadow
-        x, y = (60 if "left" in place else 1060) + off, (50 if "top" in place else 610) + off
-        if what == "name":
-            draw.text((x - 20, y), "Channel 7", font=ImageFont.load_default(40), fill=paint)
-        elif what == "badge":
-            draw.rounded_rectangle((x, y, x + 110, y + 70), 16, fill=paint)
-            draw.polygon([(x + 40, y + 15), (x + 40, y + 55), (x + 75, y + 35)], fill=(0, 0, 0, 0))
-        else:
-            draw.ellipse((x, y, x + 80, y + 80), outline=paint, width=14)
-            draw.line((x + 40, y, x + 40, y + 80), fill=paint, width=12)
-    layer = cv2.resize(np.asarray(canvas), (640, 360), interpolation=cv2.INTER_AREA).astype(np.float32)
-    opaque = layer[..., 3:] / 255
-    over = [(image * (1 - opaque) + layer[..., 2::-1] * opaque).astype(np.uint8) for image in images]
-    return [np.asarray(cv2.imdecode(cv2.imencode(".jpg", o)[1], cv2.IMREAD_COLOR), np.uint8) for o in over]
-
-
-@pytest.mark.parametrize("what", ["name", "badge", "ring"])
-@pytest.mark.parametrize("place", ["top left", "top right", "bottom left", "bottom right"])
+@pytest.mark.parametrize("what", LOGOS)
+@pytest.mark.parametrize("place", PLACES)
 def test_white_logos_on_moving_pictures(what: str, place: str) -> None:
-    found = [watermark(laid_over(filmed(seed), what, place, (255, 255, 255), 0.8)) for seed in (0, 1, 4, 11, 12)]
+    found = [watermark(branded(filmed(seed), what, place, (255, 255, 255), 0.8)) for seed in (0, 1, 4, 11, 12)]
     assert sum((value or 0) >= 0.5 for value in found) >= 4, found
 
 
 @pytest.mark.parametrize("color", [(230, 30, 30), (30, 60, 220)], ids=["red", "blue"])
 def test_coloured_logos(color: tuple[int, int, int]) -> None:
-    found = [watermark(laid_over(filmed(seed), "badge", "top right", color, 1.0)) for seed in (0, 1, 4, 5, 11)]
+    found = [watermark(branded(filmed(seed), "badge", "top right", color, 1.0)) for seed in (0, 1, 4, 5, 11)]
     assert sum((value or 0) >= 0.5 for value in found) >= 4, found
 
 
 def test_transparent_logos() -> None:
-    found = [watermark(laid_over(filmed(seed), "ring", "top left", (255, 255, 255), 0.5)) for seed in (0, 1, 4, 11)]
+    found = [watermark(branded(filmed(seed), "ring", "top left", (255, 255, 255), 0.5)) for seed in (0, 1, 4, 11)]
     assert sum((value or 0) >= 0.5 for value in found) >= 3, found
 
 
@@ -83,7 +61,7 @@ def test_clean_moving_pictures_have_none() -> None:
 def test_a_tripod_cannot_tell(actors: int) -> None:
     still = filmed(0, "static", actors=actors)
     assert watermark(still) is None
-    assert watermark(laid_over(still, "badge", "top left", (255, 255, 255), 1.0)) is None
+    assert watermark(branded(still, "badge", "top left", (255, 255, 255), 1.0)) is None
 
 
 def test_bars_and_their_edges_are_no_watermark() -> None:

@@ -15,8 +15,9 @@ import yaml
 from filters.ocr import EmbeddedOcr, EngineError, OcrEngine, TextBox, bundled
 from filters.paddle import PaddleOcr, bundled_folder
 from filters.text import Text
+from manifests.films.dressing import lettered
 from manifests.types import Image
-from tests.test_text import CLIP, frames, lettered, moving
+from tests.test_text import CLIP, frames, moving
 
 pytestmark = pytest.mark.skipif(importlib.util.find_spec("paddleocr") is None, reason="PaddleOCR is not installed")
 

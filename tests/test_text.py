@@ -9,13 +9,12 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from PIL import Image as Pictures
-from PIL import ImageDraw, ImageFont
 
 from curation.measure import measure
 from filters.ocr import EmbeddedOcr, EngineError, TextBox, fitted
 from filters.text import Text, subtitled
 from manifests.films import shots
+from manifests.films.dressing import coded, lettered
 from manifests.films.photos import NAMES, photo
 from manifests.films.shots import Shot
 from manifests.types import Clip, Frames, Image
@@ -37,47 +36,6 @@ def moving(seed: int, count: int = 3, width: int = 640, height: int = 360) -> li
     backdrop = [name for name in NAMES if name not in ("grass", "gravel")][seed % (len(NAMES) - 2)]
     shot = Shot(backdrop, count / 2, ("pan_left", "zoom_in", "tilt_up", "roll_cw")[seed % 4], 0.1, seed=seed)
     return list(shots.frames(shot, width, height, 2))
-
-
-def packed(image: Image) -> Image:
-    """As a frame pack would give it back."""
-    encoded = cv2.imencode(".jpg", image, (cv2.IMWRITE_JPEG_QUALITY, 88))[1]
-    return np.asarray(cv2.imdecode(encoded, cv2.IMREAD_COLOR), np.uint8)
-
-
-def lettered(
-    images: Sequence[Image],
-    lines: Sequence[str],
-    top: float,
-    tall: float,
-    *,
-    color: tuple[int, ...] = (255, 255, 255),
-    turn: float = 0.0,
-    center: float = 0.5,
-) -> tuple[list[Image], float]:
-    """Lines of text laid over all pictures, and the share of the frame that the boxes of the lines cover.
-
-    top: where the first begins, tall: their font size; shares of the height. turn: degrees.
-    """  # fmt: skip
-    height, width = images[0].shape[:2]
-    scale = 2  # drawn larger, so that letters are smooth
-    canvas = Pictures.new("RGBA", (width * scale, height * scale))
-    covered = np.zeros((height * scale, width * scale), np.uint8)
-    draw, font = ImageDraw.Draw(canvas), ImageFont.load_default(tall * height * scale)
-    rim = (0, 0, 0) if sum(color) > 200 else (255, 255, 255)
-    for k, line in enumerate(lines):
-        place = (center * width * scale, (top + 1.25 * tall * k) * height * scale)
-        left, upper, right, lower = draw.textbbox(place, line, font=font, anchor="ma", stroke_width=1)
-        covered[int(upper) : int(lower) + 1, int(left) : int(right) + 1] = 255
-        draw.text(place, line, font=font, anchor="ma", fill=color, stroke_width=1, stroke_fill=rim)
-    layer = np.asarray(canvas).astype(np.float32)
-    if turn:
-        about = cv2.getRotationMatrix2D((width * scale / 2, height * scale / 2), turn, 1)
-        layer, covered = (cv2.warpAffine(picture, about, layer.shape[1::-1]) for picture in (layer, covered))
-    layer = cv2.resize(layer, (width, height), interpolation=cv2.INTER_AREA)
-    opaque = layer[..., 3:] / 255
-    over = [packed((i * (1 - opaque) + layer[..., 2::-1] * opaque).round().astype(np.uint8)) for i in images]
-    return over, float((covered > 127).mean())
 
 
 def sentence(rng: np.random.Generator, words: int) -> str:
@@ -126,7 +84,7 @@ def test_pictures_of_one_clip_are_searched_until_text_is_found() -> None:
 
 @pytest.mark.parametrize("seed", range(6))
 def test_no_text_is_imagined(seed: int) -> None:
-    assert measured([packed(image) for image in moving(seed)])["text_area"] == 0
+    assert measured([coded(image) for image in moving(seed)])["text_area"] == 0
 
 
 def test_two_lines_of_a_large_title_that_the_detector_takes_for_one() -> None:
@@ -282,6 +240,6 @@ def test_area_on_real_footage(footage: Path) -> None:
         if row.get("text_bbox_fraction"):
             times = [500_000, 2_000_000, 3_500_000]
             path = str(footage / "public_truth" / row["file"])
-            pictures = [packed(f[..., ::-1]) for f in read_frames(path, 0, 4_000_000, times, 360)]
+            pictures = [coded(f[..., ::-1]) for f in read_frames(path, 0, 4_000_000, times, 360)]
             error.append(abs(float(measured(pictures)["text_area"]) - row["text_bbox_fraction"]))  # type: ignore[arg-type]
     assert len(error) >= 5 and np.mean(error) <= 0.02

@@ -18,6 +18,7 @@ from manifests.store import read_clips
 
 app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Train the embedded classifiers of negative tags.")
 
+_WIDTH = 110
 _TRUTH = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False, "": None}
 
 
@@ -117,6 +118,8 @@ def _print(result: Fit, out: Path) -> None:
         counts = [str(n) for n in (*classifier.trained_on, test.clips)]
         table.add_row(test.tag, *counts, *shares, f"{test.accuracy:.2f}")
     console = Console()
+    if console.width < _WIDTH:
+        console = Console(width=_WIDTH)  # a tag whose name is cut off is of no use
     console.print(table)
     for tag, why in result.skipped.items():
         console.print(f"{tag} was not trained: {why}", highlight=False, markup=False)

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 
+import pyarrow.compute as pc
+
 from curation.recipe import Recipe, Subset
 from curation.recipes.embedded import embedded
 from filters.laion import LaionAesthetics
+from filters.overlay import Overlay
 from filters.rules import Rule
 from manifests.media.scan import Pieces
 from manifests.schema import TAG_NAMES
@@ -33,9 +36,11 @@ def cogvideox(*, learned: bool = False, motion: float = 4.0, tag: float = 0.5) -
     best = Subset(
         "high_quality",
         (
-            Rule("no_subtitles", "subtitles", high=0.5),
-            Rule("no_watermark", "watermark", high=0.5),
-            Rule("no_coding_blocks", "blockiness", high=0.5),
+            Rule("no_subtitles", "subtitles", high=0.3, why="CogVideoX: none in the best data"),
+            Rule(
+                "no_watermark", where=~(pc.field("watermark") > 0.5) | pc.field("watermark").is_null(), why="the same"
+            ),
+            Rule("no_coding_blocks", "blockiness", high=0.5, why="ours, for a low bit rate"),
         ),
         by=looks.column,
         share=0.2,
@@ -44,7 +49,7 @@ def cogvideox(*, learned: bool = False, motion: float = 4.0, tag: float = 0.5) -
     return dataclasses.replace(
         base,
         name="cogvideox",
-        costly=(*base.costly, LaionAesthetics()) if learned else base.costly,
+        costly=(*base.costly, Overlay(), *((LaionAesthetics(),) if learned else ())),
         rules=(
             Rule("duration", "duration_s", low=2.0, high=10.0, why="ours; the paper's clips are 6 s on average"),
             *tags,

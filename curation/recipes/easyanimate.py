@@ -13,6 +13,7 @@ from filters.consistency import ClipConsistency
 from filters.cuts import Cuts
 from filters.farneback import FarnebackMotion
 from filters.laion import LaionAesthetics
+from filters.ocr import EmbeddedOcr
 from filters.raft import RaftMotion
 from filters.rules import Rule
 from filters.text import Text
@@ -64,7 +65,7 @@ def easyanimate(
     return dataclasses.replace(
         base,
         name=f"easyanimate:{variant}",
-        costly=(Text(), RaftMotion() if raft else FarnebackMotion(), *scores),
+        costly=(Text(EmbeddedOcr(longest=768)), RaftMotion() if raft else FarnebackMotion(), *scores),
         rules=(
             Rule("duration", "duration_s", low=3.0, high=10.0, why="EasyAnimate: 3 to 10 s"),
             *((large, agree) if code else ()),

@@ -18,12 +18,14 @@ import numpy.typing as npt
 
 from filters import detectors
 from filters.fades import Fade, FadeFinder, levels
-from filters.gradual import Gradual, GradualFinder, thumb
+from filters.gradual import Gradual, GradualFinder, correlation, thumb
 from manifests.types import EVERY_FRAME, Boundary, Image, Sampling, Splitter
 
 LOOK = Sampling(EVERY_FRAME, 90, color=True)
-_RETURNS = 0.2
-"""A cut is a flash when some frame after it is closer to some frame before it than this share of the jump."""
+_RETURNS, _RETURNS_LIT = 0.2, 0.5
+"""A cut is a flash when some frame after it is closer to some frame before it than this share of the jump; more, where
+the whole picture became brighter or darker at once and the two frames are alike."""
+_ALIKE = 0.5
 _JUMP = 6.0
 """Least change of a cut, root mean square of the blurred picture in grey levels."""
 
@@ -154,10 +156,15 @@ class CutSplitter:
         after = thumbs[max(0, end - first) : max(0, end + self._flash - first)]
         if not (len(before) and len(after)):
             return False
-        jumps = np.abs(before - thumbs[max(0, start - first)]).mean(axis=(1, 2, 3))
-        jumps = np.maximum(jumps, jumps[-1])
-        across = np.abs(before[:, None] - after[None, :]).mean(axis=(2, 3, 4)).min(1)
-        return bool((across < _RETURNS * jumps).any())
+        jump = before - thumbs[max(0, start - first)]
+        sizes = np.abs(jump).mean(axis=(1, 2, 3))
+        across = np.abs(before[:, None] - after[None, :]).mean(axis=(2, 3, 4))
+        shares = across / np.maximum(np.maximum(sizes, sizes[-1]), 1e-3)[:, None]
+        lit = abs(float(jump[-1].mean())) > 0.9 * sizes[-1]
+        if not lit or shares.min() < _RETURNS:
+            return bool(shares.min() < _RETURNS)
+        b, a = np.unravel_index(int(shares.argmin()), shares.shape)
+        return bool(shares[b, a] < _RETURNS_LIT and correlation(before[[b]], after[[a]])[0] > _ALIKE)
 
     # -- putting both together -------------------------------------------------------------------------------------
 

@@ -9,6 +9,7 @@ holds a transition when
 - nearly the whole frame differs (not an object, a title)
 - what is left beside the way (residual) and how far alpha turns back (detour) are small (not motion)
 - no picture like the one before comes back soon after (not a passer-by)
+- frames do not match their neighbours when they are shifted a little (not a camera that swings and rests)
 - the frame does not go most of the way in one step (not a cut)
 
 Pictures are a few places small and blurred, so that shots may move while they change. The ends of the interval are
@@ -49,7 +50,10 @@ _JUMP = 0.8  # most difference of two neighbouring pictures, as a share of the c
 _STEP = 0.5  # most progress between two probes
 _BESIDE = 0.35  # most residual + detour
 _DISSOLVE, _WIPE = 0.12, 0.25  # spread of alpha over the frame: 0 for an ideal dissolve, 1 for an ideal wipe
-_EDGE = 0.02  # share of the places that a wipe may begin or end with unseen
+_GLANCES, _SHIFT = 20, 0.375  # pictures of a window that are shifted to match, and by which share at most
+_SLIDE = 0.55  # least difference that is left then
+_CLEAR = 0.15  # most residual + detour of a wipe that is sure
+_EDGE = 0.02  # share of the places that are left out at the ends of a wipe
 
 
 def thumb(image: Image) -> Array:
@@ -139,12 +143,14 @@ class GradualFinder:
         self._keep(picture.ravel())
         if self._count % _CHUNK:
             return []
+        self._step()
         self._examine(self._count - 1 - self._contexts - self._offsets)
         self._examined = self._count
         return self._tell(self._undecided) if self._found else []
 
     def flush(self) -> list[Gradual]:
         newest = self._count - 1
+        self._step()
         for done in range(self._examined + _CHUNK, newest + self._longest + _CHUNK, _CHUNK):
             last = done - 1 - self._contexts - self._offsets
             self._examine(np.where(last <= newest - _CONTEXT, last, -1))
@@ -166,8 +172,15 @@ class GradualFinder:
             self._seen, self._steps, self._first = seen, steps, self._first + drop
             at -= drop
         self._seen[at] = picture
-        self._steps[at] = _distance(self._seen[at], self._seen[at - 1]) if at else 0.0
         self._count += 1
+
+    def _step(self) -> None:
+        """Differences of the pictures that came since this was last called."""
+        new = np.arange(max(1, self._examined), self._count)
+        if not len(new):
+            return
+        difference = self._at(new) - self._at(new - 1)
+        self._steps[new - self._first] = np.sqrt((difference * difference).mean(1))
 
     def _at(self, pictures: Numbers) -> Array:
         return self._seen[pictures - self._first]
@@ -206,7 +219,7 @@ class GradualFinder:
         if len(k):
             around = (self._own_change(first[k], -context[k]) + self._own_change(last[k], context[k])) / 2
             covered = (np.sqrt(squares[k].reshape(len(k), -1, 3).mean(2)) > _PLACE).mean(1)
-            alike = _correlation(self._at(first[k]), self._at(last[k]))
+            alike = correlation(self._at(first[k]), self._at(last[k]))
             strength = change[k] / np.maximum(1, around) * covered * np.sqrt(1 - np.maximum(0, alike))
             evidence[k] = np.where((covered >= _COVERED) & (alike <= _ALIKE), strength, 0)
         return change, evidence
@@ -267,7 +280,7 @@ class GradualFinder:
             for window in sorted(group, key=lambda w: -w.weight):
                 if not any(window.first < t.last and window.last > t.first for t in taken) and self._lasts(window):
                     taken.append(window)
-            told += [self._locate(w) for w in sorted(taken, key=lambda w: w.first)]
+            told += [self._locate(w) for w in map(self._unless_swung, sorted(taken, key=lambda w: w.first)) if w]
         return told
 
     def _lasts(self, window: _Window) -> bool:
@@ -280,10 +293,21 @@ class GradualFinder:
         other = float(np.sqrt(nearest)) / window.change
         return other >= _OTHER and window.evidence * other**0.5 >= _EVIDENCE
 
+    def _unless_swung(self, window: _Window) -> _Window | None:
+        """None where pictures that slide explain the change: a camera that swings from one view to another and rests.
+        A push slides too, but shows an edge."""
+        count = min(_GLANCES, window.last - window.first + 1)
+        glances = np.linspace(window.first, window.last, count).round().astype(int)
+        clear = window.spread >= _WIPE and window.beside <= _CLEAR  # an edge that moves over plain pictures slides too
+        if clear or window.turns >= 0 or _slide(self._at(glances).reshape(count, *self._shape)) >= _SLIDE:
+            return window
+        push = self._push(window, window.first, window.last, _PROBES)
+        return replace(window, beside=push.beside, turns=push.turns) if push.holds else None
+
     def _locate(self, window: _Window) -> Gradual:
         kind, first, last = self._ramp_of(window)
         first, last = first * self._every + 1, last * self._every - 1
-        return Gradual(kind, first, max(first, last), round(1 - window.beside, 3))
+        return Gradual(kind, first, max(first, last), round(1 - float(window.beside), 3))
 
     def _ramp_of(self, window: _Window) -> tuple[str, int, int]:
         """Kind, and the last clean picture before and the first after."""
@@ -298,10 +322,29 @@ class GradualFinder:
         if window.spread < _WIPE:
             first, last = _ramp((alpha * weight).sum(1) / weight.sum())
             return "dissolve" if window.spread < _DISSOLVE else "gradual", start + first, start + last
-        # Each place changes at its moment; corners come first and last.
-        moments = np.sort((alpha[:, weight > 0.25 * weight.mean()] < 0.5).sum(0))
-        first, last = (int(moments[round(q * (len(moments) - 1))]) for q in (_EDGE, 1 - _EDGE))
+        # Each place changes at its moment. Where few change first and last, as in corners, the ends are further out
+        # than those few tell: seen evenly, the middle half of the places takes half of the time.
+        moments = (alpha[:, weight > 0.25 * weight.mean()] < 0.5).sum(0)
+        least, quarter, three, most = np.quantile(moments, (_EDGE, 0.25, 0.75, 1 - _EDGE))
+        uneven = (most - least) / max(three - quarter, 1.0) - 2
+        grow = float(np.clip(0.05 + 0.12 * uneven, 0.0, 0.15)) * (most - least)
+        first, last = max(0, round(least - grow)), min(end - start, round(most + grow))
         return "wipe", start + first - 1, start + last
+
+
+def _slide(pictures: Array) -> float:
+    """What differs between neighbours (n, H, W, 3) once they are shifted to match best, as a share of what differs."""
+    a, b = pictures[:-1], pictures[1:]
+    height, width = a.shape[1:3]
+    still = ((a - b) ** 2).mean((1, 2, 3))
+    least = still
+    down, right = int(_SHIFT * height), int(_SHIFT * width)
+    for dy in range(-down, down + 1):
+        for dx in range(-right, right + 1):
+            here = a[:, max(0, dy) : height + min(0, dy), max(0, dx) : width + min(0, dx)]
+            there = b[:, max(0, -dy) : height + min(0, -dy), max(0, -dx) : width + min(0, -dx)]
+            least = np.minimum(least, ((here - there) ** 2).mean((1, 2, 3)))
+    return float(np.sqrt(least.sum() / max(still.sum(), 1e-3)))
 
 
 def _stride(length: int) -> int:
@@ -321,12 +364,8 @@ def _ramp(values: npt.NDArray[np.floating]) -> tuple[int, int]:
     return int(first), int(last)
 
 
-def _distance(a: Array, b: Array) -> float:
-    return float(cv2.norm(a, b, cv2.NORM_L2) / np.sqrt(a.size))
-
-
-def _correlation(a: Array, b: Array) -> Array:
-    """Of pairs of pictures' brightness, (n, places * 3) each; 0 where one is plain."""
+def correlation(a: Array, b: Array) -> Array:
+    """Of pairs of pictures' brightness, BGR (n, ...) each; 0 where one is plain."""
     x, y = (v.reshape(len(v), -1, 3).mean(2) for v in (a, b))
     x, y = x - x.mean(1, keepdims=True), y - y.mean(1, keepdims=True)
     lengths = np.sqrt((x * x).sum(1) * (y * y).sum(1))

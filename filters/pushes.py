@@ -18,8 +18,8 @@ Array = npt.NDArray[np.float32]
 
 _STEP = 0.35  # of the way that may lie between two of nine probes
 _BACKWARD = 0.1  # of the way that noise may take a displacement back
-_BESIDE = 0.3
-_SEAM = 0.4  # difference at the edge where the pictures meet, as a share of the change; a fast pan has no such edge
+_BESIDE = 0.27
+_SEAM = 0.1  # by which the edge between the pictures exceeds twice what is beside; a fast pan has no such edge
 _TURNS = (0, 1, 2, 3)  # quarter turns that make it a push to the left
 
 
@@ -37,7 +37,10 @@ class Push:
     def holds(self) -> bool:
         steps = np.diff(self.moved, prepend=0.0, append=1.0)
         return bool(
-            self.beside <= _BESIDE and self.seam >= _SEAM and steps.max() <= _STEP and steps.min() >= -_BACKWARD
+            self.beside <= _BESIDE
+            and self.seam >= _SEAM + 2 * self.beside
+            and steps.max() <= _STEP
+            and steps.min() >= -_BACKWARD
         )
 
 

@@ -5,16 +5,21 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 
 from filters.cuts import LOOK, Cuts
-from manifests.films.film import Film, Then, Truth, render, write
+from manifests.films.film import Film, Then, Truth, render
+from manifests.films.photos import photo
 from manifests.films.shots import MOVES, Shot, frames
 from manifests.media.container import decode, open_film
 from manifests.media.pixels import Picture
-from manifests.types import Boundary
+from manifests.types import Boundary, Image
 from tests.conftest import read_lines
+from tests.edits import WIPES, joined, passer_by, whipped
+
+FPS = 24.0
 
 
 def boundaries(path: str | Path) -> list[Boundary]:
@@ -101,17 +106,64 @@ def test_dissolves_are_located(seconds: float, tmp_path: Path) -> None:
         assert overlap(boundary, event.start, event.end) >= 0.8
 
 
-def test_wipes_are_located(tmp_path: Path) -> None:
-    before, after = (
-        list(frames(Shot(name, 5.0, "pan_left", 0.04, seed=1), 320, 180, 24.0)) for name in ("cat", "coffee")
-    )
-    pictures = []
-    for k in range(120):
-        edge = round(np.clip((k - 49) / 20, 0, 1) * 320)  # clean until frame 49 and from frame 69 on
-        pictures.append(np.hstack([after[k][:, :edge], before[k][:, edge:]]))
-    write(tmp_path / "w.mp4", pictures, 24.0)
-    (wipe,) = boundaries(tmp_path / "w.mp4")
-    assert wipe.kind == "wipe" and overlap(wipe, 50, 68) >= 0.7
+def moving(name: str, seconds: float, move: str = "pan_left", speed: float = 0.04, seed: int = 1) -> list[Image]:
+    return list(frames(Shot(name, seconds, move, speed, grain=1.0, seed=seed), 160, 90, FPS))
+
+
+def split(pictures: Sequence[Image]) -> list[Boundary]:
+    """Pictures that are the splitter's size as they are."""
+    splitter = Cuts().start(FPS)
+    found = [b for index, image in enumerate(pictures) for b in splitter.push(index, np.ascontiguousarray(image))]
+    return found + splitter.flush()
+
+
+@pytest.mark.parametrize("length", [9, 20, 34])
+@pytest.mark.parametrize("kind", ["dissolve", *WIPES, "push left", "push up"])
+def test_transitions_of_all_kinds_are_located(kind: str, length: int) -> None:
+    pairs = [("cat", "coffee"), ("temple", "dahlia"), ("motorcycle", "cat")]
+    for k, (one, other) in enumerate(pairs):
+        before, after = moving(one, 4.0, seed=k), moving(other, 4.0, "zoom_in", seed=k)
+        pictures, start, end = joined(before, after, kind, length)
+        (found,) = split(pictures)
+        assert found.kind in ({"dissolve", "gradual"} if kind == "dissolve" else {"wipe", "gradual"})
+        assert overlap(found, start, end) >= 0.5, (one, other, found)
+
+
+def test_a_passer_by_is_no_transition() -> None:
+    pictures = moving("cat", 6.0, "static")
+    body = moving("dahlia", 0.1)[0]
+    body = np.concatenate([body, body], 1)
+    for share in (0.4, 0.8, 1.2):
+        assert split(passer_by(pictures, body, 60, 24, share)) == [], share
+
+
+@pytest.mark.parametrize("seconds", [0.5, 0.8, 1.2])
+def test_a_whip_pan_is_no_transition(seconds: float) -> None:
+    still = np.asarray(cv2.resize(photo("temple"), (420, 280), interpolation=cv2.INTER_AREA), np.uint8)[80:]
+    moving_for = round(seconds * FPS)
+    for reach in (60, 100, 140):
+        ease = (1 - np.cos(np.linspace(0, np.pi, moving_for))) / 2 * reach
+        positions = [*[0.0] * 50, *ease, *[float(reach)] * 50]
+        assert split(whipped(still, 160, 90, positions)) == [], reach
+
+
+def test_a_title_and_a_change_of_light_are_no_transitions() -> None:
+    pictures = moving("temple", 5.0)
+    titled = [p.copy() for p in pictures]
+    for k, picture in enumerate(titled):
+        share = float(np.clip((k - 40) / 20, 0, 1))
+        picture[30:55, 30:130] = np.asarray(picture[30:55, 30:130] * (1 - share) + 250 * share, np.uint8)
+    assert split(titled) == []
+    dimmed = [np.asarray(p * np.clip(1.2 - k / 100, 0.4, 1), np.uint8) for k, p in enumerate(pictures)]
+    assert split(dimmed) == []
+
+
+def test_a_small_shake_is_no_cut() -> None:
+    """Single jolts of a pixel or two raise the content score of fine texture like a cut would."""
+    still = np.asarray(cv2.resize(photo("gravel"), (200, 200), interpolation=cv2.INTER_AREA), np.uint8)
+    rng = np.random.default_rng(3)
+    at = np.cumsum(rng.integers(-1, 2, (120, 2)) * (rng.random((120, 1)) < 0.15), axis=0) + 40
+    assert split([still[y : y + 90, x : x + 160] for x, y in np.clip(at, 0, 40)]) == []
 
 
 @pytest.mark.parametrize("move", MOVES)

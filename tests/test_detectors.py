@@ -8,9 +8,11 @@ from pathlib import Path
 
 import av
 import av.filter
+import cv2
 import numpy as np
 import pytest
 from scenedetect import FrameTimecode, SceneDetector
+from scenedetect.detector import FlashFilter
 from scenedetect.detectors import (
     AdaptiveDetector,
     ContentDetector,
@@ -23,14 +25,21 @@ from curation import recipes
 from curation.recipe import with_settings
 from filters import detectors, transnet
 from filters.cuts import Cuts
+from filters.jitter import Jitter
 from manifests.films.film import Film, Then, render
 from manifests.films.shots import Shot, frames
 from manifests.media.container import decode, open_film
 from manifests.media.pixels import Picture
-from manifests.types import Boundary, Image
+from manifests.types import Boundary, Clip, Frames, Image
 
 FPS = 24.0
-LOOKS = (("cat", "pan_left"), ("coffee", "static"), ("temple", "zoom_in"), ("dahlia", "shake"), ("motorcycle", "tilt_up"))
+LOOKS = (
+    ("cat", "pan_left"),
+    ("coffee", "static"),
+    ("temple", "zoom_in"),
+    ("dahlia", "shake"),
+    ("motorcycle", "tilt_up"),
+)
 BARE = {"gradual": False, "fades": False, "verify": False}
 
 
@@ -156,6 +165,20 @@ def test_a_detector_is_a_setting() -> None:
         Cuts(detector="content", threshold=0.0)
 
 
+def test_jitter_is_pyscenedetects_with_suppression(film: tuple[list[Image], list[int]]) -> None:
+    rng = np.random.default_rng(1)
+    shaken = [np.roll(p, rng.integers(-30, 30, 2), (0, 1)) if 40 < k < 100 else p for k, p in enumerate(film[0])]
+    flashing = [np.full_like(p, 250) if k in (20, 21, 130) else p for k, p in enumerate(shaken)]
+    suppress = FlashFilter.Mode.SUPPRESS
+    for pictures in (film[0], shaken, flashing):
+        theirs = original(ContentDetector(min_scene_len=0.6, filter_mode=suppress), pictures)
+        times = [round(k / FPS * 1e6) for k in range(len(pictures))]
+        seen = Frames(pictures, times, range(len(pictures)), (160, 90), FPS)
+        clip = Clip("", "", "", 0, round(len(pictures) / FPS * 1e6))
+        assert Jitter()([clip], [seen])["cuts_per_s"] == [pytest.approx(len(theirs) / clip.seconds)]
+        assert theirs
+
+
 # -- TransNetV2 -------------------------------------------------------------------------------------------------------
 
 
@@ -199,8 +222,6 @@ def test_transnet_is_the_packages(film: tuple[list[Image], list[int]]) -> None:
 
 
 def _small(picture: Image) -> Image:
-    import cv2
-
     return np.asarray(cv2.resize(picture, transnet.SIZE, interpolation=cv2.INTER_AREA)[..., ::-1], np.uint8)
 
 

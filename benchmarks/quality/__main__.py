@@ -10,12 +10,12 @@ import platform
 import sys
 from pathlib import Path
 
-import cv2
 from rich.console import Console
 from rich.table import Table
 
 import benchmarks.quality as quality
 from benchmarks.quality import Row
+from curation.job import pin_threads
 
 
 def main() -> None:
@@ -28,7 +28,7 @@ def main() -> None:
     options.add_argument("--only", action="append", metavar="SECTION", help=", ".join(quality.sections()))
     options.add_argument("--save", type=Path, metavar="FILE.json", help="sections that it has already are kept")
     chosen = options.parse_args()
-    cv2.setNumThreads(1)
+    pin_threads()
     results: dict[str, list[Row]] = {}
     for name in chosen.only or quality.sections():
         try:

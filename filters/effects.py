@@ -4,7 +4,8 @@
 is (split screens, blurred sides); `seam_moving`: of one beside which the picture moves, as no door frame does.
 `inset_frame`: how well four such edges close to a rectangle (a picture in the picture). `mirrored` and `repeated`:
 likeness of one half of the picture to the other, reflected or shifted. `cold_colors`: cold hues less warm ones, by
-their strength: sunlight, skin, earth and leaves are warm, and negatives of them cold. Borders are `letterbox_fraction`.
+their strength, where there is structure: skin, earth and leaves are warm, and negatives of them cold. Borders are
+`letterbox_fraction`.
 CogVideoX's editing: "obvious artificial processing, re-editing, special effects". All measures are ours.
 """
 
@@ -35,11 +36,12 @@ _OFF = 5  # columns between the first column of a step's neighbourhood and the s
 
 @dataclass(frozen=True, slots=True)
 class Effects:
-    """often: share of the frames in which an edge must be seen at its place; step, part: least luma step of a seam,
-    and of the edges of an inset; short: least length of these, as a share of the height; moves: median change between
-    sampled frames, in grey levels, from which a place moves."""
+    """often, half: share of the frames in which the edge of a seam, and of an inset, must be seen at its place; step:
+    their least step of luma; short: least length of an inset's edge, as a share of the height; moves: median change
+    between sampled frames, in grey levels, from which a place moves."""
 
     often: float = 0.6
+    half: float = 0.5
     step: int = 8
     short: float = 0.16
     moves: float = 2.5
@@ -91,9 +93,9 @@ class Effects:
         """The longest straight edges that stay, at most 24."""
         steps = np.abs(stack[:, :, 2:] - stack[:, :, :-2])
         here, beside = steps[:, :, 4:-4], np.maximum(steps[:, :, :-8], steps[:, :, 8:])
-        edge = (((here > beside) & (here >= self.step)).mean(axis=0) >= self.often).astype(np.uint8)
+        edge = (((here > beside) & (here >= self.step)).mean(axis=0) >= self.half).astype(np.uint8)
         least = max(12, round(self.short * edge.shape[0]))
-        edge = cv2.morphologyEx(edge, cv2.MORPH_CLOSE, np.ones((7, 1), np.uint8)).astype(np.uint8)
+        edge = cv2.morphologyEx(edge, cv2.MORPH_CLOSE, np.ones((5, 1), np.uint8)).astype(np.uint8)
         edge = cv2.morphologyEx(edge, cv2.MORPH_OPEN, np.ones((least, 1), np.uint8)).astype(np.uint8)
         boxes = cv2.connectedComponentsWithStats(edge, connectivity=8)[2][1:]
         lines = [(int(x + w // 2 + _OFF), int(y), int(y + h)) for x, y, w, h, _ in boxes if w <= 4]
@@ -154,14 +156,15 @@ def _likeness(one: npt.NDArray[Any], other: npt.NDArray[Any]) -> float:
 
 
 def _cold(image: Image) -> float:
-    """Of the whole picture or its lower half, without the sky, the lower value."""
+    """Of what has structure: skies and walls have none, and may be blue."""
     small = cv2.resize(image, (160, 90), interpolation=cv2.INTER_AREA)
     hue, _, _ = cv2.split(cv2.cvtColor(small.astype(np.float32) / 255, cv2.COLOR_BGR2HSV))
-    strength = (small.max(axis=2).astype(np.float32)) - small.min(axis=2)
+    gray = cv2.cvtColor(small, cv2.COLOR_BGR2GRAY).astype(np.float32)
+    mean = cv2.blur(gray, (5, 5))
+    contrast = np.sqrt(np.maximum(cv2.blur(gray * gray, (5, 5)) - mean * mean, 0))
+    structure = np.clip((contrast - 2) / 6, 0, 1)
+    strength = small.max(axis=2).astype(np.float32) - small.min(axis=2)
     cold, warm = (hue >= 180) & (hue <= 325), (hue < 170) | (hue > 335)
     signed = np.where(strength > 12, strength * (cold.astype(np.float32) - warm), 0)
-    balance = [float(signed[rows].sum() / (strength[rows].sum() + 6 * strength[rows].size)) for rows in _HALVES]
-    return min(balance)
-
-
-_HALVES = (slice(0, 90), slice(45, 90))
+    total = (strength * structure).sum() + 6 * structure.sum() + 20  # grey pictures come out near 0
+    return float((signed * structure).sum() / total)

@@ -46,7 +46,7 @@ class Haar:
     fewer); step: growth of the window."""
 
     least: float = 0.065
-    neighbours: int = 4
+    neighbours: int = 6
     step: float = 1.15
 
     def find(self, image: Image) -> Boxes:

@@ -21,7 +21,7 @@ import pyarrow as pa
 
 from filters.tag_model import Classifier, Feature, TagModel, matrix
 
-L2 = 0.003
+L2 = 0.001
 LEAST = 5
 """Clips of each class that a tag needs to be trained."""
 
@@ -31,54 +31,58 @@ Bools = npt.NDArray[np.bool_]
 FEATURES: dict[str, tuple[Feature, ...]] = {
     "editing": (
         Feature("seam", 0.65, 0.95),
-        Feature("seam_moving", 0.5, 0.85),
+        Feature("seam_moving", 0.4, 0.8),
         Feature("inset_frame", 0.5, 1.0),
         Feature("mirrored", 0.65, 0.95),
         Feature("repeated", 0.6, 0.95),
-        Feature("cold_colors", 0.3, 0.7),
+        Feature("cold_colors", 0.25, 0.55),
         Feature("flashes_per_s", 0.5, 2.5),
         Feature("border_kind", equals="blurred"),
         Feature("border_kind", equals="pattern"),
         Feature("letterbox_fraction", 0.3, 0.5),
-        Feature("few_colors", 0.6, 0.95),
+        Feature("few_colors", 0.7, 0.95, sign=-1),
+        Feature("ruled_lines", 1.0, 8.0, sign=-1),
+        Feature("text_area", 0.1, 0.3, log=True, sign=-1),
+        Feature("talking_head", 0.1, 0.7, sign=-1),
+        Feature("static_fraction", 0.25, 0.7, sign=-1),
     ),
     "no_motion_connectivity": (
         Feature("static_fraction", 0.25, 0.7),
         Feature("slideshow", 0.3, 0.9),
         Feature("motion_vmaf", 0.03, 0.5, log=True, sign=-1),
+        Feature("talking_head", 0.1, 0.7, sign=-1),
     ),
     "low_quality": (
         Feature("shake", 20.0, 60.0),
-        Feature("sharpness", 0.35, 0.65, sign=-1),
+        Feature("sharpness", 0.35, 0.6, sign=-1),
         Feature("noise", 3.0, 12.0, log=True),
-        Feature("blockiness", 0.6, 1.5),
-        Feature("exposure", 0.06, 0.2, sign=-1),
+        Feature("grid_steps", 1.7, 3.0),
+        Feature("exposure", 0.09, 0.16, sign=-1),
         Feature("exposure", 0.8, 0.95),
         Feature("contrast", 0.1, 0.4, sign=-1),
         Feature("aesthetic_photo", 0.4, 0.8, sign=-1),
+        Feature("text_area", 0.05, 0.2, log=True, sign=-1),
     ),
     "lecture": (
-        Feature("talking_head", 0.1, 0.7),
-        Feature("face_count", 0.0, 1.0),
-        Feature("face_area", 0.004, 0.05, log=True),
+        Feature("talking_head", 0.3, 0.7),
         Feature("speech_fraction", 0.0, 0.4),
-        Feature("inset_frame", 0.5, 1.0),
         Feature("still_area", 0.6, 0.98),
     ),
     "text_dominated": (
-        Feature("text_area", 0.05, 0.35, log=True),
-        Feature("text_score", 0.3, 0.8),
-        Feature("flat_area", 0.3, 0.9),
-        Feature("few_colors", 0.6, 0.95),
+        Feature("text_area", 0.05, 0.25, log=True),
+        Feature("few_colors", 0.8, 0.98),
+        Feature("talking_head", 0.1, 0.7, sign=-1),
     ),
     "noisy_screenshot": (
-        Feature("moire", 2.5, 5.0),
-        Feature("tilted_screen", 0.15, 0.5),
+        Feature("moire", 2.5, 4.5),
+        Feature("tilted_screen", 0.1, 0.4),
         Feature("ruled_lines", 1.0, 8.0),
         Feature("flat_area", 0.4, 0.8),
         Feature("few_colors", 0.5, 0.9),
         Feature("noise", 0.02, 0.4, log=True, sign=-1),
         Feature("text_area", 0.005, 0.1, log=True),
+        Feature("text_area", 0.13, 0.4, log=True, sign=-1),
+        Feature("talking_head", 0.1, 0.7, sign=-1),
     ),
 }
 

@@ -136,7 +136,8 @@ def _nearness(rng: np.random.Generator, width: int, height: int) -> Floats:
 def cartoon(rng: np.random.Generator, width: int, height: int) -> Image:
     """Hills, sky and trees in flat colours with outlines, wider than the picture."""
     wide, tall = round(width * 1.25), round(height * 1.25)
-    sky = np.linspace(0, 1, tall)[:, None, None] * rng.uniform(-60, 60, 3) + rng.uniform(120, 240, 3)
+    light = rng.uniform(0.7, 1.0)
+    sky = (rng.uniform([160, 150, 140], [245, 225, 235]) + np.linspace(0, 30, tall)[:, None, None]) * light
     canvas = np.clip(np.broadcast_to(sky, (tall, wide, 3)), 0, 255).astype(np.uint8)
     xs = np.arange(wide)
     for layer in range(4):
@@ -145,7 +146,8 @@ def cartoon(rng: np.random.Generator, width: int, height: int) -> Image:
         for _ in range(3):
             hills += rng.uniform(4, 22) * np.sin(xs / wide * 6.28 * rng.uniform(0.5, 4) + rng.uniform(0, 6))
         points = np.concatenate([np.stack([xs, hills], 1), [[wide, tall], [0, tall]]]).astype(np.int32)
-        cv2.fillPoly(canvas, [points], rng.uniform(30, 220, 3).tolist(), cv2.LINE_AA)
+        ground = rng.uniform([10, 60, 50], [90, 190, 190]) * light  # meadows, woods, earth
+        cv2.fillPoly(canvas, [points], ground.tolist(), cv2.LINE_AA)
         cv2.polylines(canvas, [points], True, (30, 30, 30), 2, cv2.LINE_AA)
         for x in rng.uniform(0, wide, 4):
             foot = (int(x), int(hills[int(x)]))

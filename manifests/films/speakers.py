@@ -46,7 +46,7 @@ def frames(speaker: Speaker, width: int, height: int, fps: float) -> Iterator[Im
     """BGR (H, W, 3): a person in front of a wall."""
     rng = np.random.default_rng(speaker.seed)
     wall = _wall(rng, width, height)
-    shirt, skin = rng.uniform(20, 200, 3), rng.uniform(0.9, 1.1, 3)
+    shirt, skin = rng.uniform(30, 190) + rng.normal(0, 25, 3), rng.uniform(0.9, 1.1, 3)
     head = _head(speaker.face, round(speaker.size * height), skin)
     rates, starts = rng.uniform(0.3, 1.1, 4), rng.uniform(0, 6.28, 4)
     for k in range(round(speaker.seconds * fps)):
@@ -140,5 +140,7 @@ def _wall(rng: np.random.Generator, width: int, height: int) -> Image:
                 [x - 4, y + 0.5 * height],
             ]
         )
-        cv2.fillConvexPoly(wall, corners.astype(np.int32), rng.uniform(30, 200, 3).tolist(), cv2.LINE_AA)
+        cv2.fillConvexPoly(
+            wall, corners.astype(np.int32), (rng.uniform(40, 200) + rng.normal(0, 20, 3)).tolist(), cv2.LINE_AA
+        )
     return wall

@@ -52,7 +52,7 @@ def tagged_films(each: int, clean: int, seed: int = 0) -> list[Tagged]:
     """`each` films of every tag, its kinds in turn, and `clean` ones."""
     films = [_clean(k, _luck(seed, "clean", k)) for k in range(clean)]
     for tag, kinds in _KINDS.items():
-        names = list(kinds)
+        names = [*kinds, *_OFTEN] if tag == "editing" else list(kinds)
         for k in range(each):
             kind = names[k % len(names)]
             films.append(kinds[kind](f"{tag}_{k:03d}_{kind}", tag, kind, _luck(seed, tag, k)))
@@ -121,7 +121,7 @@ def _scene(rng: np.random.Generator, **given: Any) -> Scene:
         "depth": float(rng.uniform(0.6, 1.6)),
         "actors": int(rng.integers(1, 4)),
         "size": float(rng.uniform(0.06, 0.25)),
-        "defocus": float(rng.choice([0, 0, 0, 3, 6])),
+        "defocus": float(rng.choice([0, 0, 0, 1.5, 3])),
         "grain": float(rng.uniform(0.5, 3.0)),
         "gamma": float(rng.uniform(0.8, 1.4)),
         "saturation": float(rng.choice([0.0, 0.6, 1.0, 1.0, 1.0, 1.3])),
@@ -136,8 +136,8 @@ def _living(scene: Scene, fps: float) -> Iterator[Image]:
 
 
 def _clean(k: int, rng: np.random.Generator) -> Tagged:
-    """Mostly scenes; some dark, boxed, of people who move about, or with a line of text."""
-    fps, scene, kind = _fps(rng), _scene(rng), ("plain", "dark", "boxed", "person", "plain", "subtitle", "plain")[k % 7]
+    """Mostly scenes; some dark, boxed, of people who move about, or with a line or two of text."""
+    fps, scene, kind = _fps(rng), _scene(rng), ("plain", "dark", "boxed", "person", "plain", "lettered", "plain")[k % 7]
     make: Make = functools.partial(_living, scene, fps)
     labels = _labels()
     if kind == "dark":
@@ -150,9 +150,18 @@ def _clean(k: int, rng: np.random.Generator) -> Tagged:
                         gestures=float(rng.uniform(0.8, 1.6)), seed=k)  # fmt: skip
         make = functools.partial(speakers.frames, walks, WIDTH, HEIGHT, fps)
         labels = _labels(either="lecture")
-    elif kind == "subtitle":
-        make = functools.partial(_lettered, scene, fps, [sentence(rng, 5)], 0.06, 0.4)
-        labels = _labels(either="text_dominated editing")
+    elif kind == "lettered":
+        if rng.random() < 0.5:  # a subtitle, or a title of one or two large lines
+            lines, size, down = (
+                [sentence(rng, int(rng.integers(4, 7))) for _ in range(int(rng.integers(1, 3)))],
+                0.06,
+                0.36,
+            )
+        else:
+            lines = [" ".join(rng.choice(WORDS, 2)).upper() for _ in range(int(rng.integers(1, 3)))]
+            size, down = float(rng.uniform(0.11, 0.16)), 0.0
+        make = functools.partial(_lettered, scene, fps, lines, size, down)
+        labels = _labels(either="editing")
     return Tagged(f"clean_{k:03d}_{kind}", kind, labels, make, fps, int(rng.choice([18, 23, 28])))
 
 
@@ -298,8 +307,7 @@ def _lecture(name: str, tag: str, kind: str, rng: np.random.Generator) -> Tagged
         pages = recorded(screen, WIDTH, HEIGHT, fps)
         return speakers.beside_slide(pages, speakers.frames(person, WIDTH, HEIGHT, fps), share, right, low)
 
-    either = "no_motion_connectivity text_dominated noisy_screenshot editing"
-    return Tagged(name, kind, _labels(tag, either), make, fps)
+    return Tagged(name, kind, _labels(tag), make, fps)
 
 
 # -- text -------------------------------------------------------------------------------------------------------------
@@ -318,17 +326,18 @@ def _text(name: str, tag: str, kind: str, rng: np.random.Generator) -> Tagged:
     ink = (240, 240, 240) if dark else (25, 25, 25)
     seed, speed = int(rng.integers(1 << 30)), float(rng.uniform(0.15, 0.5))
     make = functools.partial(_cards, kind, fps, paper, ink, seed, speed)
-    return Tagged(name, kind, _labels(tag, "no_motion_connectivity noisy_screenshot"), make, fps)
+    return Tagged(name, kind, _labels(tag, "no_motion_connectivity"), make, fps)
 
 
 def _cards(kind: str, fps: float, paper: Image, ink: tuple[int, ...], seed: int, speed: float) -> Iterator[Image]:
-    """Credits that roll, a page that stands, or words that change."""
+    """Credits that roll, a page or slide that stands, or words that change."""
     rng = np.random.default_rng(seed)
-    lines = [sentence(rng, int(rng.integers(3, 7))).title() for _ in range(8)]
+    few = kind == "slide"
+    lines = [sentence(rng, int(rng.integers(3, 7))).title() for _ in range(int(rng.integers(3, 6)) if few else 8)]
     tall = np.vstack(
         [card([sentence(rng, 3).title() for _ in range(8)], WIDTH, HEIGHT, ink, paper, 0.07) for _ in "123"]
     )
-    shown = card(lines, WIDTH, HEIGHT, ink, paper, 0.075)
+    shown = card(lines, WIDTH, HEIGHT, ink, paper, 0.06 if few else 0.075)
     for k in range(round(2.5 * fps)):
         top = round(speed * k / fps * HEIGHT)
         if kind == "words" and k % round(fps / 2) == 0:
@@ -358,9 +367,14 @@ def _screenshot(name: str, tag: str, kind: str, rng: np.random.Generator) -> Tag
         pictures = recorded(screen, WIDTH, HEIGHT, fps)
         return filmed(pictures, how, fps) if kind == "filmed" else pictures
 
-    either = "no_motion_connectivity text_dominated low_quality editing"
-    return Tagged(name, kind, _labels(tag, either), make, fps)
+    labels = _labels(tag, "no_motion_connectivity text_dominated low_quality")
+    if screen.kind == "slide" and kind == "recorded":
+        labels[tag] = None  # what is recorded of a slide is a slide
+    return Tagged(name, kind, labels, make, fps)
 
+
+_OFTEN = ("border", "blurred_sides", "negative", "inset")
+"""Edits that are seen more often than the others."""
 
 _Maker = Callable[[str, str, str, np.random.Generator], Tagged]
 _KINDS: dict[str, dict[str, _Maker]] = {
@@ -371,6 +385,6 @@ _KINDS: dict[str, dict[str, _Maker]] = {
     },
     "low_quality": dict.fromkeys(("shaken", "blurred", "starved", "dark", "enlarged", "burnt", "noisy"), _poor),
     "lecture": {"head": _lecture, "inset": _lecture},
-    "text_dominated": dict.fromkeys(("page_over", "half_over", "credits", "page", "words"), _text),
+    "text_dominated": dict.fromkeys(("page_over", "half_over", "credits", "page", "words", "slide"), _text),
     "noisy_screenshot": {"filmed": _screenshot, "recorded": _screenshot},
 }  # fmt: skip

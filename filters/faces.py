@@ -85,11 +85,28 @@ class YuNet:
 
 
 @dataclass(frozen=True, slots=True)
+class Looked:
+    """What a detector finds in a few frames, evenly spread; for `Frames.share`, as two signals ask."""
+
+    detector: FaceDetector
+    looks: int
+
+    def __call__(self, frames: Frames) -> list[Boxes]:
+        return [self.detector.find(frames.images[k]) for k in spread(len(frames), self.looks)]
+
+
+def spread(count: int, looks: int) -> list[int]:
+    """Numbers of at most `looks` of `count` frames, evenly spread."""
+    some = min(count, looks)
+    return [int((k + 0.5) * count / some) for k in range(some)]
+
+
+@dataclass(frozen=True, slots=True)
 class Faces:
-    """every: faces are looked for in every so many of the frames."""
+    """looks: frames of a clip in which faces are looked for."""
 
     detector: FaceDetector = field(default_factory=Haar)
-    every: int = 2
+    looks: int = 4
     wants = LOOKS
     schema: ClassVar[pa.Schema] = pa.schema(
         [
@@ -104,7 +121,7 @@ class Faces:
         return {name: [row[k] for row in rows] for k, name in enumerate(self.schema.names)}
 
     def _measure(self, frames: Frames) -> tuple[float, float, float]:
-        found = [self.detector.find(image) for image in frames.images[:: self.every]]
+        found = frames.share(Looked(self.detector, self.looks))
         size = frames.images[0].shape[0] * frames.images[0].shape[1]
         areas = [float((boxes[:, 2] * boxes[:, 3]).max() / size) if len(boxes) else 0.0 for boxes in found]
         largest = [boxes[(boxes[:, 2] * boxes[:, 3]).argmax()] for boxes in found if len(boxes)]

@@ -23,7 +23,7 @@ import cv2
 import numpy as np
 import pyarrow as pa
 
-from filters.faces import Haar, cascade
+from filters.faces import Haar, Looked, cascade, spread
 from filters.looks import LOOKS
 from filters.weights import find, first_line, once, tensors
 from manifests.schema import column
@@ -34,9 +34,10 @@ PERSON = 15
 
 
 class PersonDetector(Protocol):
-    """Evidence of people in BGR pictures, 0..1 each, 0.5 being in doubt; must be a frozen dataclass."""
+    """Evidence of people in a few frames of a clip, evenly spread, 0..1 each, 0.5 being in doubt; must be a frozen
+    dataclass."""
 
-    def evidence(self, images: Sequence[Image]) -> list[float]: ...
+    def evidence(self, frames: Frames, looks: int) -> list[float]: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,12 +50,14 @@ class Figures:
     profile: float = 1.9
     lines: int = 240
 
-    def evidence(self, images: Sequence[Image]) -> list[float]:
-        return [self._frame(image) if min(image.shape[:2]) >= 48 else 0.0 for image in images]
+    def evidence(self, frames: Frames, looks: int) -> list[float]:
+        faces = frames.share(Looked(self.faces, looks))
+        images = [frames.images[k] for k in spread(len(frames), looks)]
+        return [1.0 if len(boxes) else self._frame(i) for boxes, i in zip(faces, images, strict=True)]
 
     def _frame(self, image: Image) -> float:
-        if len(self.faces.find(image)):
-            return 1.0
+        if min(image.shape[:2]) < 48:
+            return 0.0
         scale = min(1.0, self.lines / image.shape[0])
         small = np.asarray(cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA), np.uint8)
         figure, profile = self._figure(small), self._profile(small)
@@ -74,7 +77,7 @@ class Figures:
         best = -np.inf
         for way in (gray, np.ascontiguousarray(gray[:, ::-1])):
             found = cascade("haarcascade_profileface.xml").detectMultiScale3(
-                way, scaleFactor=1.15, minNeighbors=4, minSize=(20, 20), outputRejectLevels=True
+                way, scaleFactor=1.25, minNeighbors=4, minSize=(20, 20), outputRejectLevels=True
             )
             best = max(best, *(float(c) for c in found[2])) if len(found[2]) else best
         return best
@@ -90,14 +93,14 @@ class Segmenter:
     area: float = 0.01
     device: str = "auto"
 
-    def evidence(self, images: Sequence[Image]) -> list[float]:
+    def evidence(self, frames: Frames, looks: int) -> list[float]:
         """Raises ValueError when the weights cannot be had."""
         import torch
 
         network, device = _segmenter(self.path, self.device)
         mean, deviation = torch.tensor([0.485, 0.456, 0.406]), torch.tensor([0.229, 0.224, 0.225])
         shares = []
-        for image in images:
+        for image in (frames.images[k] for k in spread(len(frames), looks)):
             rgb = torch.from_numpy(np.ascontiguousarray(image[..., ::-1])).float() / 255
             batch = ((rgb - mean) / deviation).permute(2, 0, 1)[None].to(device)
             with torch.inference_mode():
@@ -121,15 +124,11 @@ class People:
     )
 
     def __call__(self, clips: Sequence[Clip], frames: Sequence[Frames]) -> dict[str, list[Any]]:
-        found = [self.detector.evidence(self._some(f)) if len(f) else [] for f in frames]
+        found = [self.detector.evidence(f, self.looks) for f in frames]
         return {
             "people": [sum(e >= 0.5 for e in of_clip) / len(of_clip) if of_clip else None for of_clip in found],
             "person_score": [sorted(of_clip)[-min(2, len(of_clip))] if of_clip else None for of_clip in found],
         }
-
-    def _some(self, frames: Frames) -> list[Image]:
-        count = min(self.looks, len(frames))
-        return [frames.images[int((k + 0.5) * len(frames) / count)] for k in range(count)]
 
 
 def _doubt(over: float, scale: float) -> float:

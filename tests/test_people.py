@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib.util
 import json
 from collections.abc import Sequence
 from pathlib import Path
 
 import av
-import cv2
 import numpy as np
 import pytest
 
-from filters.faces import Faces, Haar, YuNet
+from filters.faces import Boxes, Faces, Haar, YuNet
 from filters.people import PERSON, Figures, People, Segmenter
 from filters.speech import RATE, Speech, speech
 from manifests.films import speakers
@@ -120,9 +120,19 @@ def test_two_frames_must_agree() -> None:
     assert once["people"] == [0.25] and once["person_score"][0] < 0.5
 
 
-def test_a_figure_as_tall_as_the_picture_fits_the_window() -> None:
-    margins = [Figures()._figure(np.asarray(cv2.resize(photo("cameraman"), (240, 240)), np.uint8)) for _ in range(2)]
-    assert margins[0] == margins[1]
+def test_faces_are_looked_for_once_for_both_signals() -> None:
+    @dataclasses.dataclass(frozen=True)
+    class Counting(Haar):
+        calls: list[int] = dataclasses.field(default_factory=list, compare=False)
+
+        def find(self, image: Image) -> Boxes:
+            self.calls.append(1)
+            return Haar.find(self, image)
+
+    detector, given = Counting(), head(size=0.45)
+    Faces(detector)([CLIP], [given])
+    People(Figures(detector))([CLIP], [given])
+    assert len(detector.calls) == 4
 
 
 def test_the_segmenter_reads_published_weights(tmp_path: Path) -> None:
@@ -139,13 +149,13 @@ def test_the_segmenter_reads_published_weights(tmp_path: Path) -> None:
     with torch.no_grad():
         labels = network(batch.permute(2, 0, 1)[None])["out"].argmax(1)
     share = float((labels == PERSON).float().mean())
-    assert Segmenter(str(path)).evidence([image]) == [pytest.approx(share / (share + 0.01), abs=1e-4)]
+    assert Segmenter(str(path)).evidence(seen([image]), 4) == [pytest.approx(share / (share + 0.01), abs=1e-4)]
     (tmp_path / "other.pth").write_bytes(b"nothing")
     with pytest.raises(ValueError, match="cannot be read as weights"):
-        Segmenter(str(tmp_path / "other.pth")).evidence([image])
+        Segmenter(str(tmp_path / "other.pth")).evidence(seen([image]), 4)
     torch.save({"weight": torch.zeros(1)}, tmp_path / "wrong.pth")
     with pytest.raises(ValueError, match="holds no weights of lraspp"):
-        Segmenter(str(tmp_path / "wrong.pth")).evidence([image])
+        Segmenter(str(tmp_path / "wrong.pth")).evidence(seen([image]), 4)
 
 
 @pytest.mark.footage

@@ -7,12 +7,24 @@ import dataclasses
 import pyarrow.compute as pc
 
 from curation.recipe import Recipe, Subset
-from curation.recipes.embedded import embedded
+from curation.recipes.embedded import SIGNALS, embedded
+from filters.effects import Effects
+from filters.faces import Faces
+from filters.flashes import Flashes
+from filters.grid_steps import GridSteps
 from filters.laion import LaionAesthetics
+from filters.moire import Moire
 from filters.overlay import Overlay
 from filters.rules import Rule
+from filters.screen import Screen
+from filters.speech import Speech
+from filters.tags import NegativeTags
 from manifests.media.scan import Pieces
 from manifests.schema import TAG_NAMES
+from manifests.types import Signal
+
+TAG_SIGNALS: tuple[Signal, ...] = (Effects(), Flashes(), GridSteps(), Moire(), Screen())
+"""What the tags' classifiers read besides the default measures; faces and speech are costly."""
 
 
 def cogvideox(*, learned: bool = False, motion: float = 4.0, tag: float = 0.5) -> Recipe:
@@ -49,7 +61,9 @@ def cogvideox(*, learned: bool = False, motion: float = 4.0, tag: float = 0.5) -
     return dataclasses.replace(
         base,
         name="cogvideox",
-        costly=(*base.costly, Overlay(), *((LaionAesthetics(),) if learned else ())),
+        signals=(*SIGNALS, *TAG_SIGNALS),
+        costly=(*base.costly, Faces(), Speech(), Overlay(), *((LaionAesthetics(),) if learned else ())),
+        derived=(NegativeTags(),),
         rules=(
             Rule("duration", "duration_s", low=2.0, high=10.0, why="ours; the paper's clips are 6 s on average"),
             *tags,

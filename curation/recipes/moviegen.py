@@ -12,6 +12,7 @@ from dedup.resample import Resample
 from filters.cuts import Cuts
 from filters.draw import Draw
 from filters.laion import LaionAesthetics
+from filters.people import People
 from filters.rules import Rule
 from filters.vectors import MotionVectors
 from manifests.media.scan import Pieces
@@ -61,7 +62,11 @@ def moviegen(
         base,
         name=f"moviegen:{stage}",
         signals=(*SIGNALS, MotionVectors()),
-        costly=(*base.costly, LaionAesthetics(which="middle")) if learned else base.costly,
+        costly=(
+            *base.costly,
+            *((LaionAesthetics(which="middle"),) if learned else ()),
+            *((People(),) if strict else ()),
+        ),
         derived=(draw,),
         rules=(
             Rule("raw_duration", "film_duration_s", low=4.0, high=120.0, why="Movie Gen B.1: films of 4 s to 2 min"),

@@ -53,7 +53,7 @@ class Palette:
         return {"dominant_colors": [self._names(f) if len(f) else None for f in frames]}
 
     def _names(self, frames: Frames) -> list[str]:
-        small = np.stack([cv2.resize(i, (24, 24), interpolation=cv2.INTER_AREA) for i in frames.images])
+        small = np.stack([cv2.resize(i[::2, ::2], (24, 24), interpolation=cv2.INTER_AREA) for i in frames.images])
         lab = cv2.cvtColor(small.reshape(-1, 24, 3).astype(np.float32) / 255, cv2.COLOR_BGR2Lab).reshape(-1, 3)
         nearest = np.linalg.norm(lab[:, None] - _lab()[None], axis=2).argmin(axis=1)
         share = np.bincount(nearest, minlength=len(_NAMES)) / len(nearest)

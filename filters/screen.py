@@ -22,6 +22,7 @@ from filters.picture import inside
 from manifests.schema import column
 from manifests.types import Clip, Frames, Image
 
+_SURROUND = 60  # mean luma, at most, of what lies around a filmed screen
 _DARK = 20  # luma below which flatness says nothing: black is flat in every film
 
 
@@ -117,7 +118,12 @@ def _sides(mean: Image) -> list[tuple[int, float, float, float]]:
     3 bottom), length as a share of the picture, tilt in degrees, and luma of the dark strip."""
     height, width = mean.shape
     soft = cv2.GaussianBlur(mean, (0, 0), 1.5)
-    lines = cv2.HoughLinesP(cv2.Canny(soft, 6, 18), 1, np.pi / 360, 40, None, 0.25 * height, 15)
+    dark = (soft <= _SURROUND + 8).astype(np.uint8)
+    if dark.mean() < 0.02:
+        return []
+    # Only edges with something dark within reach of `_strips` can pass: lines are looked for among these alone.
+    edges = cv2.Canny(soft, 6, 18) * cv2.dilate(dark, np.ones((19, 19), np.uint8))
+    lines = cv2.HoughLinesP(edges, 1, np.pi / 360, 40, None, 0.25 * height, 15)
     found = []
     for x0, y0, x1, y1 in np.zeros((0, 4)) if lines is None else lines[:, 0].astype(np.float64):
         dx, dy = x1 - x0, y1 - y0
@@ -133,7 +139,7 @@ def _sides(mean: Image) -> list[tuple[int, float, float, float]]:
             continue
         without, within = (_strips(soft, (x0, y0, dx, dy), inward, sign) for sign in (-1, 1))
         brighter = (within - without).mean(axis=0) > 4
-        if without.std() <= 8 and without.mean() <= 60 and brighter.mean() >= 0.85:
+        if without.std() <= 8 and without.mean() <= _SURROUND and brighter.mean() >= 0.85:
             found.append((side, float(share), float(tilt), float(without.mean())))
     return found
 

@@ -18,7 +18,8 @@ import numpy.typing as npt
 
 from filters import detectors
 from filters.fades import Fade, FadeFinder, levels
-from filters.gradual import Gradual, GradualFinder, correlation, thumb
+from filters.gradual import Gradual, GradualFinder, correlation
+from filters.thumbs import Thumbs
 from manifests.types import EVERY_FRAME, Boundary, Image, Sampling, Splitter
 
 LOOK = Sampling(EVERY_FRAME, 90, color=True)
@@ -86,6 +87,7 @@ class CutSplitter:
         self._finders = (FadeFinder(fps), FadeFinder(fps)) if settings.fades else ()
         self._gradual = GradualFinder(fps) if settings.gradual else None
         reach = self._detector.delay + (self._gradual.reach if self._gradual else 0)
+        self._small = Thumbs()
         self._thumbs: deque[npt.NDArray[np.float32]] = deque(maxlen=self._lag + 8 * self._flash + reach)
         self._fades: list[Fade] = []
         self._faded: list[Fade] = []  # the last few that were told
@@ -112,14 +114,14 @@ class CutSplitter:
 
     def push(self, index: int, image: Image) -> list[Boundary]:
         self._index = index
-        picture = thumb(image)
+        picture = self._small.push(image)
         self._thumbs.append(picture)
         self._add(self._detector.push(image))
         if self._finders:
             for finder, level in zip(self._finders, levels(image), strict=True):
                 self._fades += finder.push(index, level)
         if self._gradual:
-            self._graduals += self._gradual.push(picture)
+            self._graduals += self._gradual.push(picture, self._small.since)
         return self._report(self._decided) if self._fades or self._graduals or self._cuts else []
 
     def flush(self) -> list[Boundary]:

@@ -22,12 +22,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-import cv2
 import numpy as np
 import numpy.typing as npt
 
 from filters.pushes import Push, find_push
-from manifests.types import Image
 
 Array = npt.NDArray[np.float32]
 Numbers = npt.NDArray[np.intp]
@@ -54,16 +52,6 @@ _GLANCES, _SHIFT = 20, 0.375  # pictures of a window that are shifted to match, 
 _SLIDE = 0.55  # least difference that is left then
 _CLEAR = 0.15  # most residual + detour of a wipe that is sure
 _EDGE = 0.02  # share of the places that are left out at the ends of a wipe
-
-
-def thumb(image: Image) -> Array:
-    """Blurred BGR picture (9, 16, 3) of a 16:9 frame; other shapes are as high, or as wide, a portrait one."""
-    height, width = image.shape[:2]
-    scale = min(height, width) / 9
-    half = cv2.resize(image, (max(1, width // 2), max(1, height // 2)), interpolation=cv2.INTER_AREA)
-    size = max(1, round(width / scale)), max(1, round(height / scale))
-    small = cv2.resize(half, size, interpolation=cv2.INTER_AREA)
-    return np.asarray(cv2.GaussianBlur(small, (3, 3), 0), np.float32)
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +101,7 @@ class GradualFinder:
         self._count = 0  # pictures seen
         self._examined = 0  # pictures seen when windows were last examined
         self._first = 0  # number of the picture that the arrays begin with
+        self._since = 0  # first picture that can be compared
         self._shape: tuple[int, ...] = ()
         self._seen: Array = np.empty((0, 0), np.float32)
         self._steps: Array = np.empty(0, np.float32)  # difference to the picture before
@@ -134,9 +123,11 @@ class GradualFinder:
         """First picture that a window may begin with that is not examined yet."""
         return self._examined - 1 - self._longest - self._longest // 2
 
-    def push(self, picture: Array) -> list[Gradual]:
-        """The next frame's thumb. Returns transitions that became certain."""
+    def push(self, picture: Array, since: int = 0) -> list[Gradual]:
+        """The next frame's thumb, and the frame since which thumbs can be compared. Returns transitions that became
+        certain."""
         self._frame += 1
+        self._since = -(-since // self._every)
         if self._frame % self._every:
             return []
         self._shape = picture.shape
@@ -189,7 +180,7 @@ class GradualFinder:
 
     def _examine(self, last: Numbers) -> None:
         """Looks at one window of each kind, that ends with these pictures."""
-        known = np.flatnonzero(last - self._lengths - _CONTEXT >= self._first)
+        known = np.flatnonzero(last - self._lengths - _CONTEXT >= max(self._first, self._since))
         if not len(known):
             return
         last, first = last[known], (last - self._lengths)[known]
@@ -232,7 +223,7 @@ class GradualFinder:
 
     def _own_change(self, pictures: Numbers, reach: Numbers) -> Array:
         """What changes in `reach` pictures on one side of these, or in fewer, scaled up, where the film ends."""
-        other = np.clip(pictures + reach, self._first, self._count - 1)
+        other = np.clip(pictures + reach, max(self._first, self._since), self._count - 1)
         apart = np.abs(reach) / np.maximum(1, np.abs(other - pictures))
         difference = self._at(pictures) - self._at(other)
         return np.asarray(np.sqrt((difference * difference).mean(1)) * apart**0.7, np.float32)

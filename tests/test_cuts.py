@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from filters.cuts import LOOK, Cuts
+from filters.thumbs import Thumbs
 from manifests.films.film import Film, Then, Truth, render
 from manifests.films.photos import photo
 from manifests.films.shots import MOVES, Shot, frames
@@ -127,6 +128,35 @@ def test_transitions_of_all_kinds_are_located(kind: str, length: int) -> None:
         (found,) = split(pictures)
         assert found.kind in ({"dissolve", "gradual"} if kind == "dissolve" else {"wipe", "gradual"})
         assert overlap(found, start, end) >= 0.5, (one, other, found)
+
+
+@pytest.mark.parametrize("bars", [(12, 0), (0, 20)])
+def test_black_bars_hide_no_transition(bars: tuple[int, int]) -> None:
+    for kind in ("dissolve", "left", "down"):
+        pictures, start, end = joined(moving("cat", 4.0), moving("temple", 4.0, "zoom_in"), kind, 20)
+        barred = []
+        for picture in pictures:
+            barred.append(np.zeros_like(picture))
+            barred[-1][bars[0] : 90 - bars[0], bars[1] : 160 - bars[1]] = picture[
+                bars[0] : 90 - bars[0], bars[1] : 160 - bars[1]
+            ]
+        (found,) = split(barred)
+        assert overlap(found, start, end) >= 0.5
+
+
+def test_thumbs_leave_bars_out_until_something_shows_there() -> None:
+    thumbs = Thumbs()
+    barred = np.zeros((90, 160, 3), np.uint8)
+    barred[:, 20:140] = 200
+    flash, wide = np.full_like(barred, 250), np.full_like(barred, 100)
+    dark = np.zeros_like(barred)
+    assert thumbs.push(dark).max() == 0
+    seen = [thumbs.push(picture) for picture in [barred] * 20 + [flash] * 3 + [barred] * 20]
+    assert seen[0].min() == 0 and seen[19].min() == 200 and seen[-1].min() == 200 and 0 < thumbs.since <= 20
+    for _ in range(20):
+        seen.append(thumbs.push(wide))
+    assert thumbs.since > 43 and thumbs.push(barred).min() < 20
+    assert seen[0].shape == seen[-1].shape == (9, 16, 3) and Thumbs().push(barred[:, :50]).shape == (16, 9, 3)
 
 
 def test_a_passer_by_is_no_transition() -> None:

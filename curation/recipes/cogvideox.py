@@ -23,8 +23,8 @@ from manifests.media.scan import Pieces
 from manifests.schema import TAG_NAMES
 from manifests.types import Signal
 
-TAG_SIGNALS: tuple[Signal, ...] = (Effects(), Flashes(), GridSteps(), Moire(), Screen())
-"""What the tags' classifiers read besides the default measures; faces and speech are costly."""
+TAG_SIGNALS: tuple[Signal, ...] = (Effects(), Faces(), Screen(), Speech())
+"""What the tags' classifiers read besides the default measures and what is cheap."""
 
 
 def cogvideox(*, learned: bool = False, motion: float = 4.0, tag: float = 0.5) -> Recipe:
@@ -61,8 +61,8 @@ def cogvideox(*, learned: bool = False, motion: float = 4.0, tag: float = 0.5) -
     return dataclasses.replace(
         base,
         name="cogvideox",
-        signals=(*SIGNALS, *TAG_SIGNALS),
-        costly=(*base.costly, Faces(), Speech(), Overlay(), *((LaionAesthetics(),) if learned else ())),
+        signals=(*SIGNALS, Flashes(), GridSteps(), Moire()),
+        costly=(*base.costly, *TAG_SIGNALS, Overlay(), *((LaionAesthetics(),) if learned else ())),
         derived=(NegativeTags(),),
         rules=(
             Rule("duration", "duration_s", low=2.0, high=10.0, why="ours; the paper's clips are 6 s on average"),

@@ -12,6 +12,8 @@ holds a transition when
 - frames do not match their neighbours when they are shifted a little (not a camera that swings and rests)
 - the frame does not go most of the way in one step (not a cut)
 
+A push moves both pictures and so leaves the way; `filters.pushes` tells one from motion.
+
 Pictures are a few places small and blurred, so that shots may move while they change. The ends of the interval are
 those of the ramp that fits the mean progress best.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 from collections.abc import Iterator
@@ -9,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import cv2
+import dask
 import pytest
 from distributed import Client, LocalCluster
 
@@ -28,13 +30,24 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Trut
     return folder, {Path(t.path).stem: t for t in write_demo(folder)}
 
 
-@pytest.fixture(scope="session")
-def client() -> Iterator[Client]:
-    """Two workers in threads of this process: quick, and what they do can be watched."""
+@contextlib.contextmanager
+def two_workers() -> Iterator[Client]:
+    """A cluster of two workers in threads of this process: quick, and what they do can be watched.
+
+    A test may keep the process busy for minutes; its workers are not given up for that.
+    """
     with (
+        dask.config.set({"distributed.scheduler.worker-ttl": None}),
         LocalCluster(n_workers=2, threads_per_worker=1, processes=False, dashboard_address=":0") as cluster,
         Client(cluster) as connected,
     ):
+        yield connected
+
+
+@pytest.fixture(scope="module")
+def client() -> Iterator[Client]:
+    """One for each module, so that what befalls it stays there."""
+    with two_workers() as connected:
         yield connected
 
 
@@ -44,12 +57,11 @@ def recipe() -> Recipe:
 
 
 @pytest.fixture(scope="session")
-def curated(
-    demo: tuple[Path, dict[str, Truth]], client: Client, recipe: Recipe, tmp_path_factory: pytest.TempPathFactory
-) -> Result:
+def curated(demo: tuple[Path, dict[str, Truth]], recipe: Recipe, tmp_path_factory: pytest.TempPathFactory) -> Result:
     """The demo's films, curated once. Tests that change the folder copy it."""
     out = tmp_path_factory.mktemp("curated") / "out"
-    return run([str(demo[0])], out, recipe, client=client)
+    with two_workers() as client:
+        return run([str(demo[0])], out, recipe, client=client)
 
 
 @pytest.fixture(scope="session")

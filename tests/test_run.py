@@ -61,7 +61,7 @@ def test_clips_are_the_clean_parts_of_the_shots(curated: Result, demo: tuple[Pat
 def test_every_planted_defect_is_rejected_for_its_reason(curated: Result) -> None:
     table = rows(curated.out)
     failed = table[by_name(table) == "rejects"].sort_values("start_frame").failed_rules.map(set).tolist()
-    planted = ["still", "letterbox", "shaky", "dark_or_burnt", "blurred", "text", "letterbox", "min_duration"]
+    planted = ["still", "text", "shaky", "dark_or_burnt", "blurred", "text", "letterbox", "min_duration"]
     assert len(failed) == len(planted)
     assert all(reason in names for reason, names in zip(planted, failed, strict=True)), failed
 

@@ -43,19 +43,23 @@ class FaceDetector(Protocol):
 @dataclass(frozen=True, slots=True)
 class Haar:
     """least: smallest face as a share of the picture's short side; neighbours: how many windows must agree (more finds
-    fewer); step: growth of the window."""
+    fewer); step: growth of the window. Pictures are scaled down as far as the smallest face allows: 20 pixels are the
+    cascades' own least."""
 
     least: float = 0.065
     neighbours: int = 6
     step: float = 1.15
 
     def find(self, image: Image) -> Boxes:
-        smallest = max(20, round(self.least * min(image.shape[:2])))
-        if min(image.shape[:2]) < 2 * smallest:
-            return np.zeros((0, 4))
+        short = min(image.shape[:2])
+        scale = min(1.0, _LEAST_PIXELS / (self.least * short))
         gray = np.asarray(cv2.cvtColor(image, cv2.COLOR_BGR2GRAY), np.uint8)
-        found = self._windows("haarcascade_frontalface_alt2.xml", gray, smallest)
-        return np.asarray([box for box in found if self._confirmed(gray, box)], np.float64).reshape(-1, 4)
+        if scale < 1:
+            gray = np.asarray(cv2.resize(gray, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA), np.uint8)
+        if min(gray.shape) < 2 * _LEAST_PIXELS:
+            return np.zeros((0, 4))
+        found = self._windows("haarcascade_frontalface_alt2.xml", gray, _LEAST_PIXELS)
+        return np.asarray([box for box in found if self._confirmed(gray, box)], np.float64).reshape(-1, 4) / scale
 
     def _windows(self, name: str, gray: Image, smallest: int) -> Sequence[Sequence[int]]:
         limits = {"minNeighbors": self.neighbours, "minSize": (smallest, smallest)}
@@ -66,6 +70,9 @@ class Haar:
         x, y, w, h = (int(v) for v in box)
         near = gray[max(0, y - h // 2) : y + h + h // 2, max(0, x - w // 2) : x + w + w // 2]
         return len(self._windows("haarcascade_frontalface_default.xml", near, int(0.7 * w))) > 0
+
+
+_LEAST_PIXELS = 22
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,13 +93,19 @@ class YuNet:
 
 @dataclass(frozen=True, slots=True)
 class Looked:
-    """What a detector finds in a few frames, evenly spread; for `Frames.share`, as two signals ask."""
+    """What a detector finds in a few frames, evenly spread; for `Frames.share`, as two signals ask. Where every second
+    one of them shows no face, the others are not looked at, and are taken to show none."""
 
     detector: FaceDetector
     looks: int
 
     def __call__(self, frames: Frames) -> list[Boxes]:
-        return [self.detector.find(frames.images[k]) for k in spread(len(frames), self.looks)]
+        pictures = [frames.images[k] for k in spread(len(frames), self.looks)]
+        found = [np.zeros((0, 4))] * len(pictures)
+        found[::2] = [self.detector.find(picture) for picture in pictures[::2]]
+        if any(len(boxes) for boxes in found):
+            found[1::2] = [self.detector.find(picture) for picture in pictures[1::2]]
+        return found
 
 
 def spread(count: int, looks: int) -> list[int]:

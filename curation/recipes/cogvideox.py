@@ -7,24 +7,12 @@ import dataclasses
 import pyarrow.compute as pc
 
 from curation.recipe import Recipe, Subset
-from curation.recipes.embedded import SIGNALS, embedded
-from filters.effects import Effects
-from filters.faces import Faces
-from filters.flashes import Flashes
-from filters.grid_steps import GridSteps
+from curation.recipes.embedded import embedded, tag_rules
 from filters.laion import LaionAesthetics
-from filters.moire import Moire
 from filters.overlay import Overlay
 from filters.rules import Rule
-from filters.screen import Screen
 from filters.speech import Speech
-from filters.tags import NegativeTags
 from manifests.media.scan import Pieces
-from manifests.schema import TAG_NAMES
-from manifests.types import Signal
-
-TAG_SIGNALS: tuple[Signal, ...] = (Effects(), Faces(), Screen(), Speech())
-"""What the tags' classifiers read besides the default measures and what is cheap."""
 
 
 def cogvideox(*, learned: bool = False, motion: float = 4.0, tag: float = 0.5) -> Recipe:
@@ -36,7 +24,7 @@ def cogvideox(*, learned: bool = False, motion: float = 4.0, tag: float = 0.5) -
     Ours:      `motion`, the least mean flow (the paper adjusts its own during training and tells neither model nor
                number); `tag`, the score from which a tag counts; the splitter; clips of 2 to 10 s; the embedded looks
                score and its floor where `learned` is off; no concept resampling, as the paper has none
-    Cost:      the default run and the tags' own costly signals (faces, speech)
+    Cost:      the default run, speech and watermarks
     Expect:    in the paper's labelled sample, 11 to 88 % of videos, by tag, carry a given negative tag
     """
     looks = (
@@ -44,7 +32,6 @@ def cogvideox(*, learned: bool = False, motion: float = 4.0, tag: float = 0.5) -
         if learned
         else Rule("aesthetic", "aesthetic_photo", low=0.5, why="ours, for LAION's 4.5")
     )
-    tags = tuple(Rule(name, f"tag_{name}", high=tag, why=_WHY[name]) for name in TAG_NAMES)
     best = Subset(
         "high_quality",
         (
@@ -61,12 +48,10 @@ def cogvideox(*, learned: bool = False, motion: float = 4.0, tag: float = 0.5) -
     return dataclasses.replace(
         base,
         name="cogvideox",
-        signals=(*SIGNALS, Flashes(), GridSteps(), Moire()),
-        costly=(*base.costly, *TAG_SIGNALS, Overlay(), *((LaionAesthetics(),) if learned else ())),
-        derived=(NegativeTags(),),
+        costly=(*base.costly, Speech(), Overlay(), *((LaionAesthetics(),) if learned else ())),
         rules=(
             Rule("duration", "duration_s", low=2.0, high=10.0, why="ours; the paper's clips are 6 s on average"),
-            *tags,
+            *tag_rules(tag),
             Rule("motion", "motion_flow", low=motion, why="ours; the paper adjusts its own"),
             looks,
         ),
@@ -74,13 +59,3 @@ def cogvideox(*, learned: bool = False, motion: float = 4.0, tag: float = 0.5) -
         pieces=Pieces(longest=10.0, shortest=2.0),
         resample=dataclasses.replace(base.resample, keep=1.0),
     )
-
-
-_WHY = {
-    "editing": "artificial processing, re-editing, special effects",
-    "no_motion_connectivity": "spliced or edited from stills, no coherent motion",
-    "low_quality": "poorly shot, unclear, or shaking",
-    "lecture": "one person talking, little else",
-    "text_dominated": "much text in view",
-    "noisy_screenshot": "filmed or grabbed from a screen",
-}

@@ -8,7 +8,7 @@ from typing import Literal, get_args
 import pyarrow.compute as pc
 
 from curation.recipe import Recipe
-from curation.recipes.embedded import embedded
+from curation.recipes.embedded import TAG_SIGNALS, embedded
 from filters.consistency import ClipConsistency
 from filters.cuts import Cuts
 from filters.farneback import FarnebackMotion
@@ -21,6 +21,9 @@ from manifests.media.scan import Pieces
 from manifests.types import Signal
 
 Variant = Literal["paper", "code"]
+
+AS_SCRIPTED = Cuts(detector="content", threshold=27.0, least=15, gradual=False, fades=False, verify=False)
+"""What `scenedetect detect-content` finds, with nothing added or dropped."""
 
 
 def easyanimate(
@@ -65,7 +68,7 @@ def easyanimate(
     return dataclasses.replace(
         base,
         name=f"easyanimate:{variant}",
-        costly=(Text(EmbeddedOcr(longest=768)), RaftMotion() if raft else FarnebackMotion(), *scores),
+        costly=(Text(EmbeddedOcr(longest=768)), RaftMotion() if raft else FarnebackMotion(), *scores, *TAG_SIGNALS),
         rules=(
             Rule("duration", "duration_s", low=3.0, high=10.0, why="EasyAnimate: 3 to 10 s"),
             *((large, agree) if code else ()),
@@ -75,7 +78,7 @@ def easyanimate(
             Rule("text", "text_area", high=0.02 if code else 0.01, why="paper 1 %, scripts 2 %"),
             looks,
         ),
-        cuts=Cuts(detector="content", threshold=27.0, least=15) if code else base.cuts,
+        cuts=AS_SCRIPTED if code else base.cuts,
         pieces=Pieces(longest=10.0, shortest=3.0, trim_end=0.5 if code else 0.0),
         resample=dataclasses.replace(base.resample, keep=1.0),
     )

@@ -10,18 +10,26 @@ from filters.camera import CameraMotion
 from filters.colorfulness import Colorfulness
 from filters.consistency import TemporalConsistency
 from filters.contrast import Contrast
+from filters.effects import Effects
 from filters.exposure import Exposure
+from filters.faces import Faces
+from filters.flashes import Flashes
+from filters.grid_steps import GridSteps
 from filters.jitter import Jitter
+from filters.moire import Moire
 from filters.motion import FlowMotion
 from filters.noise import Noise
 from filters.palette import Palette
 from filters.rules import Rule
+from filters.screen import Screen
 from filters.shake import Shake
 from filters.sharpness import Sharpness
 from filters.slideshow import Slideshow
 from filters.stillness import Stillness
+from filters.tags import NegativeTags
 from filters.text import Text
 from filters.vmaf import VmafMotion
+from manifests.schema import TAG_NAMES
 from manifests.types import Signal
 
 SIGNALS: tuple[Signal, ...] = (
@@ -39,11 +47,22 @@ SIGNALS: tuple[Signal, ...] = (
     Palette(),
     Noise(),
     Blockiness(),
+    GridSteps(),
+    Moire(),
+    Flashes(),
     Letterbox(),
     PhotographicQuality(),
     TemporalConsistency(),
 )
 """Everything that is measured during the walk without a model; the recipes of the four systems begin with it."""
+
+TAG_SIGNALS: tuple[Signal, ...] = (Effects(), Faces(), Screen())
+"""What the classifiers of negative tags read besides, for clips that the cheap rules keep."""
+
+
+def tag_rules(high: float = 0.5) -> tuple[Rule, ...]:
+    """One per negative tag; high: score from which a clip is rejected."""
+    return tuple(Rule(name, f"tag_{name}", high=high, why=_WHY[name]) for name in TAG_NAMES)
 
 
 def embedded() -> Recipe:
@@ -52,14 +71,15 @@ def embedded() -> Recipe:
     Command:  vidcurate run VIDEOS --out DIR
     Cost:     about two to two and a half times a plain decode of the same files on the same cores
     Expect:   most hand-made footage survives; frozen, shaking, blurred, dark, flat, blocky, bordered and
-              text-dominated clips do not, nor do copies
+              text-dominated clips do not, nor do copies, screen recordings, lectures and reworked films
     Numbers:  every threshold is ours, set on a small labelled collection so that clips that a person would reject fail
               and clips that a person would keep pass; the recipes of the four systems bring the published ones
     """
     return Recipe(
         name="embedded",
         signals=SIGNALS,
-        costly=(Text(),),
+        costly=(Text(), *TAG_SIGNALS),
+        derived=(NegativeTags(),),
         rules=(
             Rule(
                 "min_duration", "duration_s", low=0.4, why="shorter shots are flashes; nothing can be learned from them"
@@ -78,5 +98,16 @@ def embedded() -> Recipe:
             Rule("letterbox", "letterbox_fraction", high=0.35, why="more border than a cinema format explains"),
             Rule("unsightly", "aesthetic_photo", low=0.45, why="several photographic measures are poor at once"),
             Rule("text", "text_area", high=0.05, why="titles, credits, pages, slides and burnt-in subtitles"),
+            *tag_rules(),
         ),
     )
+
+
+_WHY = {
+    "editing": "artificial processing, re-editing, special effects",
+    "no_motion_connectivity": "spliced or edited from stills, no coherent motion",
+    "low_quality": "poorly shot, unclear, or shaking",
+    "lecture": "one person talking, little else",
+    "text_dominated": "much text in view",
+    "noisy_screenshot": "filmed or grabbed from a screen",
+}

@@ -67,7 +67,7 @@ def moviegen(
             *((LaionAesthetics(which="middle"),) if learned else ()),
             *((People(),) if strict else ()),
         ),
-        derived=(draw,),
+        derived=(*base.derived, draw),
         rules=(
             Rule("raw_duration", "film_duration_s", low=4.0, high=120.0, why="Movie Gen B.1: films of 4 s to 2 min"),
             Rule("resolution", "short_side", low=_SHORT_SIDE[stage], why="Movie Gen: width and height"),

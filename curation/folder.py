@@ -84,5 +84,5 @@ class Folder:
 
 def _decisions_of(recipe: Recipe, measured: Recipe) -> Recipe:
     """`recipe`'s decisions over `measured`'s measurements."""
-    taken = ("name", "derived", "rules", "subsets", "copies", "concepts", "resample", "captioner")
+    taken = ("name", "derived", "rules", "subsets", "copies", "concepts", "resample", "buckets", "captioner")
     return dataclasses.replace(measured, **{name: getattr(recipe, name) for name in taken})

@@ -20,6 +20,7 @@ from dedup.resample import Resample
 from filters.cuts import Cuts
 from filters.rules import Rule
 from manifests import packs
+from manifests.buckets import MOVIE_GEN_LENGTHS, SHORT_LENGTHS, Bucketing, Buckets
 from manifests.ids import fingerprint
 from manifests.media.container import Limits
 from manifests.media.scan import Pieces
@@ -78,6 +79,7 @@ class Recipe:
     copies: Copies = field(default_factory=Copies)
     concepts: Concepts = field(default_factory=Concepts)
     resample: Resample = field(default_factory=Resample)
+    buckets: Bucketing = field(default_factory=lambda: Buckets(lengths=(*MOVIE_GEN_LENGTHS, *SHORT_LENGTHS)))
     captioner: FromSignals = field(default_factory=FromSignals)
     parts: Parts = field(default_factory=Parts)
 

@@ -17,6 +17,7 @@ from filters.ocr import EmbeddedOcr
 from filters.raft import RaftMotion
 from filters.rules import Rule
 from filters.text import Text
+from manifests.buckets import TokenBuckets
 from manifests.media.scan import Pieces
 from manifests.types import Signal
 
@@ -81,4 +82,5 @@ def easyanimate(
         cuts=AS_SCRIPTED if code else base.cuts,
         pieces=Pieces(longest=10.0, shortest=3.0, trim_end=0.5 if code else 0.0),
         resample=dataclasses.replace(base.resample, keep=1.0),
+        buckets=TokenBuckets(),
     )

@@ -15,6 +15,7 @@ from filters.laion import LaionAesthetics
 from filters.people import People
 from filters.rules import Rule
 from filters.vectors import MotionVectors
+from manifests.buckets import MOVIE_GEN_SFT_LENGTHS, Buckets
 from manifests.media.scan import Pieces
 
 Stage = Literal["low_res", "high_res", "sft"]
@@ -43,12 +44,13 @@ def moviegen(
                table), 60/40 (low_res) or 80/20 with at least 60 % people (sft); text product below 0.6; no border;
                one clip of 4 to 16 s from one or two scenes of a video (FFmpeg's scene detection); LAION aesthetic of
                the middle frame at least 4.0; VMAF motion over 2; mean motion vector 0.5 to 7; fewer than 0.85 cuts a
-               second; no still films or slide shows; copies dropped; concepts resampled (arXiv 2410.13720)
+               second; no still films or slide shows; copies dropped; concepts resampled; buckets of five aspects
+               and five durations, for sft 16 s at 16 frames a second and 10.6 to 16 s at 24 (arXiv 2410.13720)
     Ours:      `trim_start`, seconds cut off every film's start; `still`, the largest still share; `border`, the
                largest bordered share; `scenes`, taken of one video; VMAF motion measured at 180 pixels' short side and
                its bound times 0.75 for that; vectors in coded pixels per frame; the slide show detector; the embedded
                looks score where `learned` is off; for sft, stricter looks and motion and clips over 10.6 s; people by
-               faces and figures in place of retrieval by verbs
+               faces and figures in place of retrieval by verbs; 4:3 and 3:4 among the aspects
     Cost:      the default run, and a third more decoding for the motion vectors
     Expect:    in the paper 25 % pass the size, 7 % landscape, 1.94 % text, and less than 1 % everything
     """
@@ -91,6 +93,7 @@ def moviegen(
         cuts=Cuts(detector="scdet"),
         pieces=Pieces(longest=16.0, shortest=least, trim_start=trim_start),
         resample=_resample(stage),
+        buckets=Buckets(lengths=MOVIE_GEN_SFT_LENGTHS) if strict else Buckets(),
     )
 
 

@@ -10,6 +10,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.dataset as ds
@@ -70,9 +72,19 @@ def passes(rule: Rule, table: pa.Table) -> pa.BooleanArray:
 
 def judge(rules: Sequence[Rule], table: pa.Table) -> pa.ListArray:
     """For each row the names of all rules it failed, in the order of the rules."""
-    failed: list[list[str]] = [[] for _ in range(table.num_rows)]
-    for rule in rules:
-        for row, ok in enumerate(passes(rule, table).to_pylist()):
-            if not ok:
-                failed[row].append(rule.name)
-    return pa.array(failed, pa.list_(pa.string()))
+    return names_of([rule.name for rule in rules], failures(rules, table))
+
+
+def failures(rules: Sequence[Rule], table: pa.Table) -> npt.NDArray[np.bool_]:
+    """(rows, rules): where a clip fails a rule."""
+    failed = np.zeros((table.num_rows, len(rules)), bool)
+    for k, rule in enumerate(rules):
+        failed[:, k] = ~passes(rule, table).to_numpy(zero_copy_only=False)
+    return failed
+
+
+def names_of(names: Sequence[str], marked: npt.NDArray[np.bool_]) -> pa.ListArray:
+    """For each row of (rows, names) the names that are marked, in their order."""
+    offsets = np.concatenate([[0], np.cumsum(marked.sum(axis=1))]).astype(np.int32)
+    values = pa.array(names, pa.string()).take(pa.array(np.nonzero(marked)[1]))
+    return pa.ListArray.from_arrays(pa.array(offsets), values)

@@ -113,12 +113,13 @@ def test_what_is_measured_names_the_stage_what_is_decided_does_not(recipe: Recip
 
 def test_every_rule_reads_a_column_that_the_recipe_measures(recipe: Recipe) -> None:
     from curation.recipe import columns_of
-    from manifests.schema import IDENTITY
+    from manifests.schema import IDENTITY, TAG_NAMES
 
-    known = {*IDENTITY.names, *recipe.walk_schema.names, *recipe.costly_schema.names}
+    columns = (recipe.walk_schema, recipe.costly_schema, recipe.derived_schema)
+    known = {*IDENTITY.names, *(name for schema in columns for name in schema.names)}
     for r in recipe.rules:
         assert columns_of(r) <= known and r.why
-    assert [r.name for r in recipe.rules if r not in recipe.gate] == ["text"]
+    assert [r.name for r in recipe.rules if r not in recipe.gate] == ["text", *(t for t in TAG_NAMES if t != "no_motion_connectivity")]
 
 
 def test_recipes_are_found_by_name_and_in_files(tmp_path: Path) -> None:

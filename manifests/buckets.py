@@ -51,6 +51,10 @@ class Bucketing(Protocol):
     def columns(self) -> tuple[str, ...]:
         """Columns of the manifest that `assign` reads."""
 
+    @property
+    def axes(self) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        """What a bucket's name may say before its slash, and behind it, in order."""
+
     def assign(self, clips: pa.Table) -> pa.StringArray:
         """Name of each clip's bucket, null where none fits."""
 
@@ -129,6 +133,11 @@ class Buckets:
     def columns(self) -> tuple[str, ...]:
         return ("aspect", "duration_s")
 
+    @property
+    def axes(self) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        """Aspects, and lengths with the longest first."""
+        return self.aspects, tuple(length.name for length in self.lengths)
+
     def assign(self, clips: pa.Table) -> pa.StringArray:
         aspect, seconds = _numbers(clips, "aspect"), _numbers(clips, "duration_s") + self.slack
         with np.errstate(divide="ignore", invalid="ignore"):
@@ -195,6 +204,12 @@ class TokenBuckets:
         return ("clip_id", "aspect", "height", "duration_s")
 
     @property
+    def axes(self) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        """Sizes at every base, and numbers of frames."""
+        pictures = tuple(f"{h}x{w}@{base}" for h, w in self.sizes for base in self.bases)
+        return pictures, tuple(f"{k * self.interval + 1}f" for k in range(self.frames // self.interval + 1))
+
+    @property
     def bases(self) -> tuple[int, ...]:
         if not self.tokens:
             return (self.side,)
@@ -215,16 +230,9 @@ class TokenBuckets:
         there = np.nan_to_num(_numbers(clips, "duration_s") * self.fps * self.inner)
         steps = (np.minimum(most, np.maximum(there, 1)) - 1) // self.interval
         none = (there < self.least) | ~np.isfinite(aspect + height) | (most < self.least)
-        choices = max(self.frames // self.interval, 0) + 1
-        names = pa.array(
-            [
-                f"{h}x{w}@{b}/{k * self.interval + 1}f"
-                for h, w in self.sizes
-                for b in self.bases
-                for k in range(choices)
-            ],
-            pa.string(),
-        )
+        choices = len(self.axes[1])
+        pictures, lengths = self.axes
+        names = pa.array([f"{picture}/{length}" for picture in pictures for length in lengths], pa.string())
         place = (size * len(self.bases) + base) * choices + np.minimum(steps, choices - 1).astype(np.int64)
         return names.take(pa.array(place, mask=none))
 

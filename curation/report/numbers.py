@@ -1,4 +1,4 @@
-"""What the report counts: the funnel, histograms, corpus statistics."""
+"""What the report counts: the funnel and histograms."""
 
 from __future__ import annotations
 
@@ -32,15 +32,17 @@ class Step:
 
 
 def funnel(clips: pa.Table, recipe: Recipe) -> list[Step]:
-    failed = clips["failed_rules"].to_pylist()
-    alone = Counter(name for names in failed for name in names)
-    first = Counter(names[0] for names in failed if names)
-    only = Counter(names[0] for names in failed if len(names) == 1)
+    failed = clips["failed_rules"].combine_chunks()
+    some = failed.filter(pc.greater(pc.list_value_length(failed), 0))
+    firsts = pc.list_element(some, 0)
+    alone = Counter(dict(counts(pc.list_flatten(failed))))
+    first = Counter(dict(counts(firsts)))
+    only = Counter(dict(counts(firsts.filter(pc.equal(pc.list_value_length(some), 1)))))
     rules = [(r.name, str(r), r.why) for r in recipe.rules]
     rules.append(
         (COPY, f"similarity < {recipe.copies.share:g}", "the same footage is in the set already, better or longer")
     )
-    left, steps = len(failed), []
+    left, steps = clips.num_rows, []
     for name, condition, why in rules:
         left -= first[name]
         steps.append(Step(name, condition, why, alone[name], first[name], only[name], left))
@@ -107,44 +109,13 @@ def _range(values: npt.NDArray[np.float64], bounds: Sequence[float]) -> tuple[fl
     return float(max(start, 0.0) if values.min() >= 0 else start), float(high + 0.05 * spread)
 
 
-@dataclass(frozen=True, slots=True)
-class Corpus:
-    """How much there is of clips that satisfy some condition. landscape, people: shares, 0..1; people is None where
-    nothing looked for them."""
-
-    name: str
-    clips: int
-    hours: float
-    mean_s: float
-    landscape: float
-    people: float | None
-
-
-def corpus(clips: pa.Table) -> list[Corpus]:
-    seconds = np.asarray(clips["duration_s"])
-    wide = np.asarray(clips["aspect"]) >= 1
-    looked = "person_score" in clips.column_names and clips["person_score"].null_count < clips.num_rows
-    people = np.asarray(pc.fill_null(pc.greater_equal(clips["person_score"], 0.5), False)) if looked else None
-    masks = {
-        "all": np.ones(len(seconds), bool),
-        "kept": np.asarray(clips["kept"]),
-        "sampled": np.asarray(clips["sampled"]),
-    }
-    for name in sorted({s for subsets in clips["subsets"].to_pylist() for s in subsets}):
-        masks[name] = np.array([name in subsets for subsets in clips["subsets"].to_pylist()])
-    return [
-        Corpus(
-            name,
-            int(mask.sum()),
-            float(seconds[mask].sum() / 3600),
-            float(seconds[mask].mean()) if mask.any() else 0.0,
-            float(wide[mask].mean()) if mask.any() else 0.0,
-            None if people is None else float(people[mask].mean()) if mask.any() else 0.0,
-        )
-        for name, mask in masks.items()
-    ]
-
-
-def counts(column: pa.ChunkedArray) -> list[tuple[str, int]]:
+def counts(column: pa.ChunkedArray | pa.Array) -> list[tuple[str, int]]:
     """How often each value occurs, most common first; nulls left out."""
-    return Counter(str(v) for v in column.to_pylist() if v is not None).most_common()
+    found = column.drop_null().value_counts().to_pylist()
+    return sorted(((str(row["values"]), row["counts"]) for row in found), key=lambda named: -named[1])
+
+
+def rows_with(lists: pa.ChunkedArray, name: str) -> npt.NDArray[np.int64]:
+    """Numbers of the rows of a column of lists that name occurs in."""
+    flat = lists.combine_chunks()
+    return np.asarray(pc.list_parent_indices(flat).filter(pc.equal(pc.list_flatten(flat), name)), np.int64)

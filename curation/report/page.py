@@ -2,71 +2,109 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from jinja2 import Environment, PackageLoader
 
 from curation.recipe import Recipe
-from curation.report import numbers, pictures
+from curation.report import corpus, numbers, pictures
+from curation.report.pictures import Row, Rows
 from manifests.media.container import base_name
 from manifests.store import Store
 
 SHEET = 24
 PER_REASON = 8
 GROUPS = 12
+PER_GROUP = 6
+CONCEPTS = 12
+PER_CONCEPT = 8
+CONCEPT_NAMES = "concepts.json"
+"""Optional file in an output folder: an object from a concept's number, as text, to its name."""
 _COLUMNS = (
     "clip_id", "uri", "start_us", "end_us", "duration_s", "width", "height", "pack", "failed_rules", "kept", "sampled",
     "copy_group", "copy_of", "copy_similarity", "caption", "concept", "camera_motion", "motion_flow",
 )  # fmt: skip
 
 
-def write_report(store: Store, clips: pa.Table, videos: pa.Table, recipe: Recipe, run: dict[str, Any]) -> str:
-    """Writes report.html and returns its path."""
-    rows = pictures.rows_of(clips, _COLUMNS)
-    kept = [r for r in rows if r["kept"]]
-    by_rule: dict[str, list[pictures.Row]] = defaultdict(list)
-    for row in rows:
-        for name in row["failed_rules"]:
-            by_rule[name].append(row)
+def write_report(
+    store: Store,
+    clips: pa.Table,
+    videos: pa.Table,
+    recipe: Recipe,
+    run: dict[str, Any],
+    concept_names: Mapping[int, str] | None = None,
+) -> str:
+    """Writes report.html and returns its path. concept_names: for want of them, those in CONCEPT_NAMES, if any."""
+    names = _concept_names(store) if concept_names is None else concept_names
+    rows = Rows(clips, _COLUMNS)
     steps = numbers.funnel(clips, recipe)
-    sheets = [("kept", len(kept), pictures.pick(kept, SHEET))]
-    sheets += [
-        (s.name, len(by_rule[s.name]), pictures.pick(by_rule[s.name], PER_REASON)) for s in steps if by_rule[s.name]
-    ]
-    copies = _copy_groups(rows)
-    shown = [row for _, _, some in sheets for row in some] + [row for group in copies[:GROUPS] for row in group]
+    kept = np.flatnonzero(np.asarray(clips["kept"]))
+    sheets = [("kept", len(kept), rows.some(kept, SHEET))]
+    for step in steps:
+        if step.alone:
+            failing = numbers.rows_with(clips["failed_rules"], step.name)
+            sheets.append((step.name, len(failing), rows.some(failing, PER_REASON)))
+    copies = _copy_groups(clips, rows)
+    concepts = _concepts(clips, rows, names)
+    shown = [row for _, _, some in sheets for row in some] + [row for group, _ in copies for row in group]
     page = _environment().get_template("report.html.j2")
     html = page.render(
         run=run,
         recipe=recipe,
         steps=steps,
         total=clips.num_rows,
-        corpus=numbers.corpus(clips),
+        corpus=corpus.corpus(clips),
+        films=corpus.films(videos),
+        breakdowns=corpus.breakdowns(clips, names),
+        matrix=corpus.matrix(clips, recipe.buckets),
         histograms=numbers.histograms(clips, recipe.rules),
         cameras=numbers.counts(clips["camera_motion"]) if "camera_motion" in clips.column_names else [],
         tags=numbers.counts(pc.list_flatten(clips["tags"])),
-        concepts=numbers.counts(clips["concept"]),
+        concepts=concepts,
+        concept_count=pc.count_distinct(clips["concept"]).as_py(),
+        thumbs=pictures.strips(store, [row for _, _, some in concepts for row in some], frames=1),
         sheets=sheets,
-        copies=copies[:GROUPS],
-        copy_groups=len(copies),
+        copies=copies,
+        copy_groups=pc.count_distinct(clips["copy_group"]).as_py(),
         strips=pictures.strips(store, shown),
-        troubled=[v for v in videos.to_pylist() if v["status"] != "ok"],
+        troubled=videos.filter(pc.not_equal(videos["status"], "ok")).to_pylist(),
     )
     store.write_bytes("report.html", html.encode())
     return store.full("report.html")
 
 
-def _copy_groups(rows: list[pictures.Row]) -> list[list[pictures.Row]]:
-    """Groups of copies, the largest first, the kept clip of each in front."""
-    groups: dict[str, list[pictures.Row]] = defaultdict(list)
-    for row in rows:
-        if row["copy_group"]:
-            groups[row["copy_group"]].append(row)
-    ordered = sorted(groups.values(), key=lambda g: (-len(g), g[0]["clip_id"]))
-    return [sorted(group, key=lambda r: r["copy_of"] is not None) for group in ordered]
+def _concept_names(store: Store) -> dict[int, str]:
+    if not store.exists(CONCEPT_NAMES):
+        return {}
+    try:
+        return {int(number): str(name) for number, name in store.read_json(CONCEPT_NAMES).items()}
+    except (ValueError, AttributeError):
+        raise ValueError(f'{store.full(CONCEPT_NAMES)}: write names as {{"0": "a name", "1": "another"}}.') from None
+
+
+def _concepts(clips: pa.Table, rows: Rows, names: Mapping[int, str]) -> list[tuple[str, int, list[Row]]]:
+    """The largest concepts: name, number of kept clips, some of them."""
+    made = []
+    sizes = sorted((-count, int(number)) for number, count in numbers.counts(clips["concept"]))
+    for size, number in sizes[:CONCEPTS]:
+        members = np.flatnonzero(np.asarray(pc.fill_null(pc.equal(clips["concept"], number), False)))
+        made.append((names.get(number, f"concept {number}"), -size, rows.some(members, PER_CONCEPT)))
+    return made
+
+
+def _copy_groups(clips: pa.Table, rows: Rows) -> list[tuple[list[Row], int]]:
+    """The largest groups of copies, the kept clip of each in front, and how many each has."""
+    groups = sorted(numbers.counts(clips["copy_group"]), key=lambda named: (-named[1], named[0]))[:GROUPS]
+    made = []
+    for group, count in groups:
+        members = np.flatnonzero(np.asarray(pc.fill_null(pc.equal(clips["copy_group"], group), False)))
+        copies = np.asarray(pc.is_valid(clips["copy_of"].take(pa.array(members))))
+        made.append((rows.at(members[np.argsort(copies, kind="stable")][:PER_GROUP]), count))
+    return made
 
 
 def _environment() -> Environment:
@@ -78,4 +116,7 @@ def _environment() -> Environment:
         f"{us / 6e7:.0f}:{us / 1e6 % 60:04.1f}" if us >= 6e7 else f"{us / 1e6:.1f} s"
     )
     environment.filters["short"] = lambda v: f"{v:.3g}"
+    environment.filters["lasting"] = lambda hours: (
+        f"{hours:,.0f} h" if hours >= 10 else f"{hours:.2f} h" if hours >= 1 else f"{60 * hours:.1f} min"
+    )
     return environment

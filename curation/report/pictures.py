@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from typing import Any
 
 import cv2
+import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 
 from manifests import packs
@@ -15,19 +17,27 @@ from manifests.store import Store
 Row = dict[str, Any]
 
 _HEIGHT = 84
-_FRAMES = 3
 
 
-def pick(rows: Sequence[Row], limit: int) -> list[Row]:
-    """At most so many rows, evenly spread, so that neither the first film nor the last fills the sheet."""
-    if len(rows) <= limit:
-        return list(rows)
-    return [rows[int((k + 0.5) * len(rows) / limit)] for k in range(limit)]
+class Rows:
+    """Rows of the manifest as dictionaries, made only for what is shown."""
+
+    def __init__(self, clips: pa.Table, columns: Sequence[str]) -> None:
+        self._clips = clips.select([c for c in columns if c in clips.column_names])
+
+    def at(self, places: npt.NDArray[np.int64]) -> list[Row]:
+        return self._clips.take(pa.array(places, pa.int64())).to_pylist()  # type: ignore[no-any-return]
+
+    def some(self, places: npt.NDArray[np.int64], limit: int) -> list[Row]:
+        """At most so many, evenly spread, so that neither the first film nor the last fills the sheet."""
+        if len(places) > limit:
+            places = places[((np.arange(limit) + 0.5) * len(places) / limit).astype(np.int64)]
+        return self.at(places)
 
 
-def strips(store: Store, rows: Sequence[Row]) -> dict[str, str]:
-    """For each clip a strip of an early, a middle and a late pack frame, as a data URI; clips without frames are left
-    out."""
+def strips(store: Store, rows: Sequence[Row], frames: int = 3) -> dict[str, str]:
+    """For each clip a strip of so many evenly spread pack frames (the middle one of 1), as a data URI; clips without
+    frames are left out."""
     by_pack: dict[str, list[str]] = {}
     for row in rows:
         by_pack.setdefault(row["pack"], []).append(row["clip_id"])
@@ -37,12 +47,12 @@ def strips(store: Store, rows: Sequence[Row]) -> dict[str, str]:
             continue
         for row in packs.load(store, pack, sorted(set(ids))).to_pylist():
             if row["jpegs"]:
-                made[row["clip_id"]] = _strip(row["jpegs"])
+                made[row["clip_id"]] = _strip(row["jpegs"], frames)
     return made
 
 
-def _strip(jpegs: Sequence[bytes]) -> str:
-    chosen = [jpegs[int((k + 0.5) * len(jpegs) / _FRAMES)] for k in range(min(_FRAMES, len(jpegs)))]
+def _strip(jpegs: Sequence[bytes], frames: int) -> str:
+    chosen = [jpegs[int((k + 0.5) * len(jpegs) / frames)] for k in range(min(frames, len(jpegs)))]
     small = []
     for jpeg in chosen:
         image = packs.decode_image(jpeg)
@@ -50,7 +60,3 @@ def _strip(jpegs: Sequence[bytes]) -> str:
         small.append(cv2.resize(image, (width, _HEIGHT), interpolation=cv2.INTER_AREA))
     _, data = cv2.imencode(".jpg", cv2.hconcat(small), (cv2.IMWRITE_JPEG_QUALITY, 78))
     return "data:image/jpeg;base64," + base64.b64encode(data.tobytes()).decode()
-
-
-def rows_of(clips: pa.Table, columns: Sequence[str]) -> list[Row]:
-    return clips.select([c for c in columns if c in clips.column_names]).to_pylist()  # type: ignore[no-any-return]

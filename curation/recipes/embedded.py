@@ -73,7 +73,8 @@ def embedded() -> Recipe:
     Expect:   most hand-made footage survives; frozen, shaking, blurred, dark, flat, blocky, bordered and
               text-dominated clips do not, nor do copies, screen recordings, lectures and reworked films
     Tags:     all six negative tags are measured; moves over a still picture are not rejected for lack of motion
-              connectivity, as they are in `cogvideox`, for they may be all that a collection has
+              connectivity, as they are in `cogvideox`, for they may be all that a collection has; the other tags
+              reject from 0.6, since cold colours alone reach 0.59 for editing
     Numbers:  every threshold is ours, set on a small labelled collection so that clips that a person would reject fail
               and clips that a person would keep pass; the recipes of the four systems bring the published ones
     """
@@ -100,7 +101,7 @@ def embedded() -> Recipe:
             Rule("letterbox", "letterbox_fraction", high=0.35, why="more border than a cinema format explains"),
             Rule("unsightly", "aesthetic_photo", low=0.45, why="several photographic measures are poor at once"),
             Rule("text", "text_area", high=0.05, why="titles, credits, pages, slides and burnt-in subtitles"),
-            *(rule for rule in tag_rules() if rule.name != "no_motion_connectivity"),
+            *(rule for rule in tag_rules(0.6) if rule.name != "no_motion_connectivity"),
         ),
     )
 

@@ -15,6 +15,7 @@ millisecond-level face detector".
 from __future__ import annotations
 
 import functools
+import threading
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -84,7 +85,7 @@ class YuNet:
     least: float = 0.7
 
     def find(self, image: Image) -> Boxes:
-        net = _yunet(self.path)
+        net = _yunet(self.path, threading.get_ident())
         net.setInputSize((image.shape[1], image.shape[0]))
         net.setScoreThreshold(self.least)
         found = net.detect(image)[1]
@@ -169,17 +170,22 @@ def _moved(pictures: Sequence[Image]) -> npt.NDArray[np.float32]:
     return np.abs(np.diff(np.stack(smooth), axis=0))
 
 
-@functools.cache
 def cascade(name: str) -> cv2.CascadeClassifier:
-    """One of those that ship with OpenCV. Raises ValueError when it does not."""
+    """One of those that ship with OpenCV; each thread has its own, since a search writes into it. Raises ValueError
+    when OpenCV lacks it."""
+    return _cascade(name, threading.get_ident())
+
+
+@functools.lru_cache(maxsize=64)
+def _cascade(name: str, _thread: int) -> cv2.CascadeClassifier:
     loaded = cv2.CascadeClassifier(str(Path(cv2.data.haarcascades) / name))  # type: ignore[attr-defined]
     if loaded.empty():
         raise ValueError(f"OpenCV's {name} is missing; install opencv-python-headless of a version below 5.")
     return loaded
 
 
-@functools.cache
-def _yunet(path: str) -> Any:
+@functools.lru_cache(maxsize=16)
+def _yunet(path: str, _thread: int) -> Any:
     """Raises ValueError when the file cannot be used."""
     file = find(path)
     try:

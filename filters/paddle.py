@@ -15,6 +15,7 @@ import os
 import re
 import shutil
 import tempfile
+import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -69,7 +70,7 @@ class PaddleOcr:
         cut = [cut_out(image, box) for image, box in lines]
         order = sorted(range(len(cut)), key=lambda k: cut[k].shape[1] / cut[k].shape[0])  # those alike share a batch
         found = [("", 0.0)] * len(cut)
-        for k, one in zip(order, model.predict([cut[k] for k in order], batch_size=self._at_once), strict=True):
+        for k, one in zip(order, _run(model, [cut[k] for k in order], batch_size=self._at_once), strict=True):
             if one["rec_text"].strip():
                 found[k] = (str(one["rec_text"]), float(one["rec_score"]))
         return found
@@ -92,11 +93,20 @@ class PaddleOcr:
                 "unclip_ratio": UNCLIP,
             }
             given |= {"thresh": min(THRESHOLD, least - 0.1), "box_thresh": least, "batch_size": self._at_once}
-            for k, one in zip(alike, model.predict([images[k] for k in alike], **given), strict=True):
+            for k, one in zip(alike, _run(model, [images[k] for k in alike], **given), strict=True):
                 pairs = zip(one["dt_polys"], one["dt_scores"], strict=True)
                 boxes = [TextBox(corners.astype("float32"), float(score), RIM * scale) for corners, score in pairs]
                 found[k] = sorted(boxes, key=lambda box: float(box.corners[0, 1]))
         return found
+
+
+_TURN = threading.Lock()
+
+
+def _run(model: Any, images: list[Image], **settings: Any) -> list[Any]:
+    """One thread at a time: a predictor keeps settings and buffers in itself."""
+    with _TURN:
+        return list(model.predict(images, **settings))
 
 
 @functools.cache

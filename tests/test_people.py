@@ -6,6 +6,7 @@ import dataclasses
 import importlib.util
 import json
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import av
@@ -52,6 +53,14 @@ def test_a_portrait_has_one_face_and_a_flower_none() -> None:
     assert 190 < x < 260 and 80 < y < 150 and 60 < box[2] < 140
     for name in ("dahlia", "coffee", "temple", "bricks"):
         assert not len(Haar().find(np.ascontiguousarray(photo(name)[:360]))), name
+
+
+def test_threads_do_not_disturb_one_another() -> None:
+    pictures = [np.ascontiguousarray(photo("astronaut")[: 240 + 8 * k]) for k in range(16)]
+    alone = [Haar().find(p).tolist() for p in pictures]
+    with ThreadPoolExecutor(4) as threads:
+        for _ in range(3):
+            assert [f.tolist() for f in threads.map(Haar().find, pictures)] == alone
 
 
 def test_faces_are_counted_and_measured() -> None:

@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from curation.decide import COPY
 from curation.folder import Folder
@@ -23,10 +22,7 @@ def why(folder: Folder, clip: str) -> Iterator[str]:
 
     Raises ValueError when no clip, or more than one, has it.
     """
-    found = folder.store.read_table("clips.parquet", where=pc.starts_with(pc.field("clip_id"), clip))
-    if found.num_rows != 1:
-        many = "no clip has" if not found.num_rows else f"{found.num_rows} clips have"
-        raise ValueError(f"{clip}: {many} an id that begins so; take one from the clip_id column of clips.parquet.")
+    found = folder.clip(clip)
     row = found.to_pylist()[0]
     yield f"{row['clip_id']}"
     yield f"  {row['uri']}"

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from curation import recipes
 from curation.identify import group
@@ -37,6 +38,16 @@ class Folder:
     @property
     def clips(self) -> pa.Table:
         return self.store.read_table("clips.parquet")
+
+    def clip(self, beginning: str) -> pa.Table:
+        """The one row whose clip_id begins so. Raises ValueError when there is none, or more than one."""
+        found = self.store.read_table("clips.parquet", where=pc.starts_with(pc.field("clip_id"), beginning))
+        if found.num_rows != 1:
+            many = "no clip has" if not found.num_rows else f"{found.num_rows} clips have"
+            raise ValueError(
+                f"{beginning}: {many} an id that begins so; take one from the clip_id column of clips.parquet."
+            )
+        return found
 
     @property
     def videos(self) -> pa.Table:

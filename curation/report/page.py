@@ -51,7 +51,7 @@ def write_report(
     copies = _copy_groups(clips, rows)
     concepts = _concepts(clips, rows, names)
     shown = [row for _, _, some in sheets for row in some] + [row for group, _ in copies for row in group]
-    page = _environment().get_template("report.html.j2")
+    page = environment().get_template("report.html.j2")
     html = page.render(
         run=run,
         recipe=recipe,
@@ -107,16 +107,13 @@ def _copy_groups(clips: pa.Table, rows: Rows) -> list[tuple[list[Row], int]]:
     return made
 
 
-def _environment() -> Environment:
-    environment = Environment(
-        loader=PackageLoader("curation.report"), autoescape=True, trim_blocks=True, lstrip_blocks=True
-    )
-    environment.filters["name"] = base_name
-    environment.filters["clock"] = lambda us: (
-        f"{us / 6e7:.0f}:{us / 1e6 % 60:04.1f}" if us >= 6e7 else f"{us / 1e6:.1f} s"
-    )
-    environment.filters["short"] = lambda v: f"{v:.3g}"
-    environment.filters["lasting"] = lambda hours: (
+def environment() -> Environment:
+    """Templates of this package, with filters for names, times and numbers; all text is escaped."""
+    made = Environment(loader=PackageLoader("curation.report"), autoescape=True, trim_blocks=True, lstrip_blocks=True)
+    made.filters["name"] = base_name
+    made.filters["clock"] = lambda us: f"{us // 60_000_000}:{us / 1e6 % 60:04.1f}" if us >= 6e7 else f"{us / 1e6:.1f} s"
+    made.filters["short"] = lambda v: f"{v:.3g}"
+    made.filters["lasting"] = lambda hours: (
         f"{hours:,.0f} h" if hours >= 10 else f"{hours:.2f} h" if hours >= 1 else f"{60 * hours:.1f} min"
     )
-    return environment
+    return made

@@ -12,11 +12,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from curation.job import Job, Part, Receipt, Stopwatch, peak_memory_mb, pin_threads, unpack
-from curation.measure import MEASURE_ERROR, Row, derive, measure
+from curation.measure import Row, derive, measure
 from filters.rules import judge
 from manifests import packs
 from manifests.media.again import look_again
-from manifests.schema import IDENTITY, merge
 from manifests.store import Store
 from manifests.types import Clip, Frames, MediaError, Sampling
 
@@ -30,7 +29,7 @@ def measure_part(packed: bytes, part: Part, _scanned: Receipt | None = None) -> 
     known = measured(job, store, part.name)
     if known is not None:
         clips = clips.filter(pc.invert(pc.is_in(clips["clip_id"], value_set=known["clip_id"])))
-    schema = merge(pa.schema([IDENTITY.field("clip_id")]), job.recipe.costly_schema, pa.schema([MEASURE_ERROR]))
+    schema = job.recipe.measure_schema
     rows: list[Row] = []
     for batch in _batches(clips):
         rows += _measure_batch(job, store, batch)

@@ -1,10 +1,15 @@
-"""From measurements to decisions: rules, copies, concepts, resampling. Reads columns only; decodes nothing."""
+"""From measurements to decisions: rules, copies, concepts, resampling. Reads columns only; decodes nothing.
+
+Clips come in blocks, so that a manifest may be larger than memory. `judged` looks at one block and keeps a few numbers
+of each clip; `settle` sees those of all clips and decides what depends on all of them; `Decisions.rows` are the
+decision columns of any stretch of clips.
+"""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -12,139 +17,223 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from curation.recipe import Recipe, columns_of
-from dedup.concepts import cluster
-from dedup.copies import Track, find_copies
-from dedup.descriptor import SIZE
-from dedup.pdq import BITS
+from curation.relate import CLUSTER, UNRELATED, Relations
+from dedup.copies import groups
 from dedup.quotas import balance
 from dedup.resample import Resample, drawn, probabilities
-from filters.rules import judge
-from manifests.schema import DECISION
+from filters.rules import failures, names_of
+from manifests.schema import DECISION, conform
 
 COPY = "copy"
 """The name under which copies appear in `failed_rules`."""
 
+RANK = ("width", "height", "duration_s")
+"""Of several copies the one with the largest picture is kept, and of those the longest."""
 
-def decide(clips: pa.Table, recipe: Recipe) -> pa.Table:
-    """Decision columns for every row of `clips`, in its order; the clips must be sorted by id.
+Copy = tuple[str | None, float, str]
+"""The clip that is kept in its place if any, how alike they are, and the name of the group."""
 
-    Copies are looked for among all clips, but one that passes the rules is kept before one that does not.
+Bools = npt.NDArray[np.bool_]
+Sizes = npt.NDArray[np.int64]
+Floats = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Judged:
+    """What decisions need to know of clips.
+
+    failed, members: (clips, rules) and (clips, subsets), which rules a clip fails and whose rules it passes. values: of
+    the columns that resampling and subsets read, not a number where there is none. buckets: names. clusters: numbers.
     """
-    failed = failures(clips, recipe)
-    passing = np.array([not f for f in failed], bool)
-    ids = clips["clip_id"].to_pylist()
-    copies = _copies(clips, passing, recipe)
-    for k, clip in enumerate(ids):
-        if clip in copies and copies[clip]["copy_of"]:
-            failed[k].append(COPY)
-    kept = np.array([not f for f in failed], bool)
-    concept, size = _concepts(clips, kept, recipe)
-    chance = np.zeros(len(ids))
-    sampled = np.zeros(len(ids), bool)
-    if kept.any():
-        chance[kept] = _chances(clips.filter(pa.array(kept)), size[kept], recipe.resample)
-        sampled[kept] = drawn([c for c, k in zip(ids, kept, strict=True) if k], chance[kept], recipe.resample)
-    nothing: dict[str, Any] = {"copy_of": None, "copy_similarity": None, "copy_group": None}
-    found = [copies.get(clip, nothing) for clip in ids]
-    columns = {
-        "copy_of": [c["copy_of"] for c in found],
-        "copy_similarity": [c["copy_similarity"] for c in found],
-        "copy_group": [c["copy_group"] for c in found],
-        "concept": [int(c) if k else None for c, k in zip(concept, kept, strict=True)],
-        "concept_size": [int(s) if k else None for s, k in zip(size, kept, strict=True)],
-        "sample_probability": chance.tolist(),
-        "sampled": sampled.tolist(),
-        "failed_rules": failed,
-        "kept": kept.tolist(),
-        "subsets": _subsets(clips, kept, recipe),
-        "bucket": [None] * len(ids),
-    }
-    return pa.table(columns, schema=DECISION)
+
+    ids: pa.ChunkedArray
+    failed: Bools
+    members: Bools
+    values: dict[str, Floats]
+    buckets: pa.ChunkedArray
+    clusters: npt.NDArray[np.int32]
 
 
-def failures(clips: pa.Table, recipe: Recipe) -> list[list[str]]:
-    """Rules that each clip fails. A costly signal that was skipped because the clip had failed already is no failure of
-    the rule that reads it; skipped for any other reason, it is."""
-    failed = judge(recipe.rules, clips).to_pylist()
-    early = {rule.name for rule in recipe.gate}
-    for rule in recipe.rules:
-        if rule.name in early:
-            continue
-        unmeasured = np.logical_or.reduce(
-            [clips[c].is_null().to_numpy() for c in columns_of(rule) if c in clips.column_names]
-        )
-        for k in np.flatnonzero(unmeasured):
-            if early.intersection(failed[k]):
-                failed[k].remove(rule.name)
+def judged(clips: pa.Table, recipe: Recipe) -> Judged:
+    """One block of clips, with the columns `columns_read` names."""
+    subsets = [~failures(subset.rules, clips).any(axis=1) for subset in recipe.subsets]
+    return Judged(
+        clips["clip_id"],
+        rule_failures(clips, recipe),
+        np.stack(subsets, axis=1) if subsets else np.zeros((clips.num_rows, 0), bool),
+        {name: _numbers(clips, name) for name in _numeric(recipe)},
+        pa.chunked_array([recipe.buckets.assign(clips)], pa.string()),
+        np.asarray(clips[CLUSTER], np.int32) if CLUSTER in clips.column_names else np.zeros(clips.num_rows, np.int32),
+    )
+
+
+def gathered(blocks: Sequence[Judged]) -> Judged:
+    """All blocks as one."""
+    return Judged(
+        pa.chunked_array([chunk for b in blocks for chunk in b.ids.chunks], pa.string()),
+        np.concatenate([b.failed for b in blocks]),
+        np.concatenate([b.members for b in blocks]),
+        {name: np.concatenate([b.values[name] for b in blocks]) for name in blocks[0].values},
+        pa.chunked_array([chunk for b in blocks for chunk in b.buckets.chunks], pa.string()),
+        np.concatenate([b.clusters for b in blocks]),
+    )
+
+
+def columns_read(recipe: Recipe) -> set[str]:
+    """Columns that decisions are made of, derived ones included, and other words of a rule's expression."""
+    rules = [*recipe.rules, *(rule for subset in recipe.subsets for rule in subset.rules)]
+    return {"clip_id", CLUSTER, *_numeric(recipe), *recipe.buckets.columns}.union(*(columns_of(rule) for rule in rules))
+
+
+def rule_failures(clips: pa.Table, recipe: Recipe) -> Bools:
+    """(clips, rules). A costly signal that was skipped because the clip had failed already is no failure of the rule
+    that reads it; skipped for any other reason, it is."""
+    failed = failures(recipe.rules, clips)
+    early = np.array([rule in recipe.gate for rule in recipe.rules], bool)
+    rejected = failed[:, early].any(axis=1)
+    for k in np.flatnonzero(~early):
+        read = [clips[c].is_null().to_numpy() for c in columns_of(recipe.rules[k]) if c in clips.column_names]
+        failed[:, k] &= ~(rejected & np.logical_or.reduce(read))
     return failed
 
 
-def _copies(clips: pa.Table, passing: npt.NDArray[np.bool_], recipe: Recipe) -> dict[str, dict[str, Any]]:
-    groups = find_copies(_tracks(clips, passing, recipe.copies.quality), recipe.copies)
-    return {
-        member: {
-            "copy_of": None if member == group.keeper else group.keeper,
-            "copy_similarity": group.similarity[member],
-            "copy_group": min(group.members),
+@dataclass(frozen=True, slots=True, eq=False)
+class Decisions:
+    """Of all clips, in the order of `judged`. copies: by row number, the group it is in and its similarity."""
+
+    judged: Judged
+    rules: tuple[str, ...]
+    copies: dict[int, Copy]
+    kept: Bools
+    concept: npt.NDArray[np.int32]
+    size: Sizes
+    chance: Floats
+    sampled: Bools
+    members: Bools
+    subsets: tuple[str, ...]
+
+    def rows(self, start: int = 0, stop: int | None = None) -> pa.Table:
+        """Decision columns of the clips from `start` to before `stop`."""
+        part = slice(start, len(self.kept) if stop is None else stop)
+        kept = self.kept[part]
+        found = [self.copies.get(k, (None, None, None)) for k in range(part.start, part.stop)] if self.copies else []
+        of, similarity, group = zip(*found, strict=True) if found else [pa.nulls(len(kept))] * 3
+        is_copy = np.array([keeper is not None for keeper, _, _ in found], bool) if found else np.zeros(len(kept), bool)
+        marks = np.concatenate([self.judged.failed[part], is_copy[:, None]], axis=1)
+        columns = {
+            "copy_of": pa.array(of, pa.string()),
+            "copy_similarity": pa.array(similarity, pa.float64()),
+            "copy_group": pa.array(group, pa.string()),
+            "concept": pa.array(self.concept[part], mask=~kept),
+            "concept_size": pa.array(self.size[part], mask=~kept),
+            "sample_probability": self.chance[part],
+            "sampled": self.sampled[part],
+            "failed_rules": names_of([*self.rules, COPY], marks),
+            "kept": kept,
+            "subsets": names_of(self.subsets, self.members[part]),
+            "bucket": self.judged.buckets.slice(part.start, len(kept)),
         }
-        for group in groups
+        return conform(pa.table(columns), DECISION)
+
+
+def settle(clips: Judged, recipe: Recipe, relations: Relations) -> Decisions:
+    """Copies are looked for among all clips, but one that passes the rules is kept before one that does not."""
+    passing: Bools = np.logical_not(np.any(clips.failed, axis=1))
+    copies = _copies(clips, passing, relations)
+    kept = passing.copy()
+    kept[[row for row, (keeper, _, _) in copies.items() if keeper]] = False
+    sizes = np.bincount(clips.clusters[kept], minlength=1)
+    chance, sampled = np.zeros(len(kept)), np.zeros(len(kept), bool)
+    if kept.any():
+        chance[kept] = _chances(clips, kept, sizes, recipe.resample)
+        sampled[kept] = drawn(clips.ids.filter(pa.array(kept)).to_pylist(), chance[kept], recipe.resample)
+    return Decisions(
+        clips,
+        tuple(rule.name for rule in recipe.rules),
+        copies,
+        kept,
+        *_concepts(clips.clusters, sizes),
+        chance,
+        sampled,
+        _subsets(clips, kept, recipe),
+        tuple(subset.name for subset in recipe.subsets),
+    )
+
+
+def decide(clips: pa.Table, recipe: Recipe, relations: Relations = UNRELATED) -> pa.Table:
+    """Decision columns for every row of a table that fits into memory, in its order."""
+    return settle(judged(clips, recipe), recipe, relations).rows()
+
+
+def _copies(clips: Judged, passing: Bools, relations: Relations) -> dict[int, Copy]:
+    """By row number."""
+    involved = relations.involved
+    if not len(involved):
+        return {}
+    rows = pc.index_in(involved, value_set=pa.chunked_array(clips.ids).combine_chunks()).to_numpy(zero_copy_only=False)
+    row = {clip: int(at) for clip, at in zip(involved.to_pylist(), rows, strict=True) if at is not None and at == at}
+    area = clips.values["width"] * clips.values["height"]
+    rank = {
+        clip: (float(passing[k]), float(area[k]), round(float(clips.values["duration_s"][k]), 1))
+        for clip, k in row.items()
+    }
+    return {
+        row[member]: (None if member == group.keeper else group.keeper, group.similarity[member], min(group.members))
+        for group in groups({pair: s for pair, s in relations.pairs.items() if set(pair) <= row.keys()}, rank)
         for member in group.members
     }
 
 
-def _tracks(clips: pa.Table, passing: npt.NDArray[np.bool_], least_quality: int) -> list[Track]:
-    names = ["clip_id", "video_id", "shot", "width", "height", "duration_s"]
-    names += ["fingerprint", "fingerprint_quality", "fingerprint_us"]
-    tracks = []
-    for row, ok in zip(clips.select(names).to_pylist(), passing, strict=True):
-        if row["fingerprint"] is None:
+def _concepts(clusters: npt.NDArray[np.int32], sizes: npt.NDArray[np.int64]) -> tuple[npt.NDArray[np.int32], Sizes]:
+    """Concept and its size of every clip: clusters that hold kept clips, numbered by falling size."""
+    order = np.argsort(-sizes, kind="stable")
+    number = np.empty(len(sizes), np.int32)
+    number[order] = np.arange(len(sizes), dtype=np.int32)
+    known = np.minimum(clusters, len(sizes) - 1)
+    return number[known], sizes[known]
+
+
+def _chances(clips: Judged, kept: Bools, sizes: Sizes, settings: Resample) -> Floats:
+    """Of the kept clips. Those with a concept of one size and alike for quotas share their chance, so that it is
+    computed once for all of them."""
+    size = sizes[clips.clusters[kept]]
+    tests = [(settings.exempt, settings.exempt_least)] if settings.exempt else []
+    tests += [(quota.column, quota.least) for quota in settings.quotas]
+    kinds = np.zeros(len(size), np.int64)
+    for column, least in tests:
+        kinds = 2 * kinds + (clips.values[column][kept] >= least)
+    known, which = np.unique(size * 2 ** len(tests) + kinds, return_inverse=True)
+    counts = np.bincount(which)
+    marks = (known[:, None] >> np.arange(len(tests))[::-1]) & 1 == 1
+    exempt = marks[:, 0] if settings.exempt else None
+    chance = probabilities(known >> len(tests), settings, exempt, counts)
+    if settings.quotas:
+        chance = balance(chance, marks[:, len(tests) - len(settings.quotas) :].T, settings.quotas, counts)
+    return chance[which]
+
+
+def _numeric(recipe: Recipe) -> list[str]:
+    """Columns of which decisions read the numbers."""
+    read = [subset.by for subset in recipe.subsets] + [quota.column for quota in recipe.resample.quotas]
+    return sorted({*RANK, *read, recipe.resample.exempt} - {""})
+
+
+def _numbers(clips: pa.Table, name: str) -> Floats:
+    if name not in clips.column_names:
+        raise ValueError(f"column {name} is read by resampling or a subset and not measured; add its signal.")
+    return np.asarray(pc.fill_null(clips[name].cast(pa.float64()), np.nan), np.float64)
+
+
+def _subsets(clips: Judged, kept: Bools, recipe: Recipe) -> Bools:
+    """(clips, subsets)."""
+    members = clips.members & kept[:, None]
+    for k, subset in enumerate(recipe.subsets):
+        if not subset.by:
             continue
-        hashes = np.frombuffer(row["fingerprint"], np.uint8).reshape(-1, BITS // 8)
-        trusted = np.asarray(row["fingerprint_quality"]) >= least_quality
-        rank = (float(ok), float(row["width"] * row["height"]), round(row["duration_s"], 1))
-        times = np.asarray(row["fingerprint_us"], np.float64)[trusted] / 1e6
-        tracks.append(Track(row["clip_id"], hashes[trusted], times, f"{row['video_id']}/{row['shot']}", rank))
-    return tracks
-
-
-def _concepts(
-    clips: pa.Table, kept: npt.NDArray[np.bool_], recipe: Recipe
-) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-    """Concept and concept size of each row; meaningful for kept rows only."""
-    concept, size = np.zeros(len(kept), np.int64), np.ones(len(kept), np.int64)
-    if kept.any():
-        vectors = clips.filter(pa.array(kept))["descriptor"].combine_chunks()
-        filled = pc.fill_null(vectors, pa.scalar([0.0] * SIZE, vectors.type)) if vectors.null_count else vectors
-        labels = cluster(np.asarray(filled.flatten(), np.float32).reshape(-1, SIZE), recipe.concepts)
-        concept[kept] = labels
-        size[kept] = np.bincount(labels)[labels]
-    return concept, size
-
-
-def _chances(kept: pa.Table, sizes: npt.NDArray[np.int64], settings: Resample) -> npt.NDArray[np.float64]:
-    exempt = _at_least(kept, settings.exempt, settings.exempt_least) if settings.exempt else None
-    chance = probabilities(sizes, settings, exempt)
-    if not settings.quotas:
-        return chance
-    return balance(chance, np.stack([_at_least(kept, q.column, q.least) for q in settings.quotas]), settings.quotas)
-
-
-def _at_least(clips: pa.Table, column: str, least: float) -> npt.NDArray[np.bool_]:
-    if column not in clips.column_names:
-        raise ValueError(f"resampling reads column {column}, which this recipe does not measure; add its signal.")
-    return np.asarray(pc.fill_null(pc.greater_equal(clips[column], least), False))
-
-
-def _subsets(clips: pa.Table, kept: npt.NDArray[np.bool_], recipe: Recipe) -> Sequence[list[str]]:
-    names: list[list[str]] = [[] for _ in kept]
-    for subset in recipe.subsets:
-        passing = kept & np.array([not failed for failed in judge(subset.rules, clips).to_pylist()], bool)
-        if subset.by:
-            value = np.asarray(pc.fill_null(clips[subset.by], float("-inf")), np.float64)
-            best = np.lexsort((np.arange(len(value)), -value))  # ties go to the smaller clip id
-            best = best[passing[best]][: math.ceil(subset.share * kept.sum())]
-            passing = np.zeros(len(value), bool)
-            passing[best] = True
-        for row in np.flatnonzero(passing):
-            names[row].append(subset.name)
-    return names
+        rows = np.flatnonzero(members[:, k])
+        value = np.nan_to_num(clips.values[subset.by][rows], nan=-np.inf)
+        ids = np.array(clips.ids.take(pa.array(rows)).to_pylist(), object)
+        best = rows[np.lexsort((ids, -value))]  # ties go to the smaller clip id
+        members[:, k] = False
+        members[best[: math.ceil(subset.share * kept.sum())], k] = True
+    return members

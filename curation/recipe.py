@@ -12,6 +12,7 @@ from typing import Any
 import pyarrow as pa
 
 from captioners.from_signals import FromSignals
+from curation.measure import MEASURE_ERROR
 from dedup.concepts import Concepts
 from dedup.copies import Copies
 from dedup.descriptor import Descriptor
@@ -93,8 +94,18 @@ class Recipe:
         return merge(*(signal.schema for signal in self.walk))
 
     @property
+    def scan_schema(self) -> pa.Schema:
+        """Columns of the scan's parts."""
+        return merge(IDENTITY, self.walk_schema, pa.schema([MEASURE_ERROR]))
+
+    @property
     def costly_schema(self) -> pa.Schema:
         return merge(*(signal.schema for signal in self.costly))
+
+    @property
+    def measure_schema(self) -> pa.Schema:
+        """Columns of the parts of costly signals."""
+        return merge(pa.schema([IDENTITY.field("clip_id")]), self.costly_schema, pa.schema([MEASURE_ERROR]))
 
     @property
     def derived_schema(self) -> pa.Schema:

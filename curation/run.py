@@ -53,22 +53,14 @@ class Result:
     """What a run came to."""
 
     out: str
-    clips: pa.Table
     videos: pa.Table
+    counts: dict[str, int]
     seconds: dict[str, float] = field(default_factory=dict)
 
     @property
-    def counts(self) -> dict[str, int]:
-        status = Counter(self.videos["status"].to_pylist())
-        kept, sampled = (sum(self.clips[c].to_pylist()) for c in ("kept", "sampled"))
-        return {
-            "videos": self.videos.num_rows,
-            "quarantined": status["quarantined"],
-            "duplicates": status["duplicate"],
-            "clips": self.clips.num_rows,
-            "kept": kept,
-            "sampled": sampled,
-        }
+    def clips(self) -> pa.Table:
+        """The manifest, read from the folder each time."""
+        return Store(self.out).read_table("clips.parquet")
 
 
 def curate(
@@ -246,7 +238,14 @@ def finish(
     """Decides, and writes the tables that users read, run.json and the report."""
     watch = Stopwatch()
     inputs = assemble.write_inputs(job, store, parts, videos, repeats)
-    result = Result(store.root, assemble.write_clips(job, store, parts), inputs, seconds)
+    status = Counter(inputs["status"].to_pylist())
+    counts = {
+        "videos": inputs.num_rows,
+        "quarantined": status["quarantined"],
+        "duplicates": status["duplicate"],
+        **assemble.write_clips(job, store, parts),
+    }
+    result = Result(store.root, inputs, counts, seconds)
     seconds["decide and write"] = watch.seconds
     made = {
         "format": FORMAT,

@@ -14,12 +14,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from curation.job import Job, Part, Receipt, Stopwatch, Video, peak_memory_mb, pin_threads, unpack
-from curation.measure import MEASURE_ERROR, Row, measure
+from curation.measure import Row, measure
 from manifests import packs
 from manifests.ids import clip_id
 from manifests.media.container import Film, base_name, open_film
 from manifests.media.scan import Scan, Span, TimedBoundary
-from manifests.schema import IDENTITY, SHOTS, VIDEOS, merge
+from manifests.schema import SHOTS, VIDEOS
 from manifests.types import Clip, Frames, MediaError
 
 log = logging.getLogger("vidcurate")
@@ -54,7 +54,7 @@ def scan_part(packed: bytes, part: Part) -> Receipt:
             collector.rewind(before[2])
             tables.videos.append(quarantined(video, reason))
         collector.flush()
-    schema = merge(IDENTITY, recipe.walk_schema, pa.schema([MEASURE_ERROR]))
+    schema = recipe.scan_schema
     store.write_table(f"stages/{stage}/shots/{part.name}.parquet", pa.Table.from_pylist(tables.shots, SHOTS))
     store.write_table(f"stages/{stage}/videos/{part.name}.parquet", pa.Table.from_pylist(tables.videos, VIDEOS))
     store.write_table(f"stages/{stage}/clips/{part.name}.parquet", pa.Table.from_pylist(tables.clips, schema))

@@ -11,7 +11,7 @@ Sources: PDQ's reference matches within 31 bits; the allowance for motion and th
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import faiss
@@ -47,14 +47,12 @@ class Copies:
 @dataclass(frozen=True, slots=True, eq=False)
 class Track:
     """Trusted frames of one clip: hashes (N, 32) and times (N,) in seconds. `shot` names the shot it was cut from:
-    pieces of one shot look alike and are no copies of one another. `rank` orders candidates for being kept, the
-    largest first."""
+    pieces of one shot look alike and are no copies of one another."""
 
     id: str
     hashes: Hashes
     times: npt.NDArray[np.float64]
     shot: str
-    rank: tuple[float | str, ...]
 
     def steps(self) -> npt.NDArray[np.float64]:
         """Bits between each frame and the one of its neighbours that differs more (N,)."""
@@ -73,25 +71,34 @@ class Group:
     similarity: dict[str, float]
 
 
-def find_copies(tracks: Sequence[Track], settings: Copies) -> list[Group]:
-    """Groups of two or more copies, independent of the order of the tracks."""
+Pairs = dict[tuple[str, str], float]
+"""Similarities of copies, by their ids, the smaller one first."""
+
+
+def copy_pairs(tracks: Sequence[Track], settings: Copies) -> Pairs:
+    """Independent of the order of the tracks."""
     tracks = sorted((t for t in tracks if len(t.hashes)), key=lambda t: t.id)
-    edges: dict[tuple[int, int], float] = {}
+    pairs: Pairs = {}
     for a, b in _candidates(tracks, settings):
         if tracks[a].shot != tracks[b].shot:
             similarity = agreement(tracks[a], tracks[b], settings)
             if similarity >= settings.share:
-                edges[a, b] = similarity
-    groups = []
-    for members in _components(len(tracks), edges):
-        keeper = max(members, key=lambda k: (tracks[k].rank, tracks[k].id))
-        similarities: dict[str, float] = {}
-        for k in members:
-            direct = edges.get((min(k, keeper), max(k, keeper)))
-            found_through = max(s for pair, s in edges.items() if k in pair)
-            similarities[tracks[k].id] = found_through if direct is None else direct
-        groups.append(Group(tracks[keeper].id, tuple(tracks[k].id for k in members), similarities))
-    return groups
+                pairs[tracks[a].id, tracks[b].id] = similarity
+    return pairs
+
+
+def groups(pairs: Pairs, rank: Mapping[str, tuple[float, ...]]) -> list[Group]:
+    """Groups of two or more copies; of each the one with the largest rank is kept, the largest id among equals."""
+    best: dict[str, float] = {}
+    for pair, similarity in pairs.items():
+        for clip in pair:
+            best[clip] = max(similarity, best.get(clip, 0.0))
+    found = []
+    for members in _components(pairs):
+        keeper = max(members, key=lambda clip: (rank[clip], clip))
+        alike = {clip: pairs.get((min(clip, keeper), max(clip, keeper)), best[clip]) for clip in members}
+        found.append(Group(keeper, tuple(members), alike))
+    return found
 
 
 def agreement(a: Track, b: Track, settings: Copies) -> float:
@@ -139,18 +146,19 @@ def _candidates(tracks: Sequence[Track], settings: Copies) -> list[tuple[int, in
     return sorted(pairs)
 
 
-def _components(count: int, edges: dict[tuple[int, int], float]) -> list[list[int]]:
-    parent = list(range(count))
+def _components(pairs: Pairs) -> list[list[str]]:
+    """Connected ids, sorted."""
+    parent: dict[str, str] = {clip: clip for pair in pairs for clip in pair}
 
-    def root(k: int) -> int:
-        while parent[k] != k:
-            parent[k] = parent[parent[k]]
-            k = parent[k]
-        return k
+    def root(clip: str) -> str:
+        while parent[clip] != clip:
+            parent[clip] = parent[parent[clip]]
+            clip = parent[clip]
+        return clip
 
-    for a, b in sorted(edges):
+    for a, b in sorted(pairs):
         parent[max(root(a), root(b))] = min(root(a), root(b))
-    groups: dict[int, list[int]] = {}
-    for k in range(count):
-        groups.setdefault(root(k), []).append(k)
-    return [members for members in groups.values() if len(members) > 1]
+    members: dict[str, list[str]] = {}
+    for clip in sorted(parent):
+        members.setdefault(root(clip), []).append(clip)
+    return list(members.values())

@@ -40,50 +40,60 @@ class Quota:
 
 
 def balance(
-    chance: Floats, members: npt.NDArray[np.bool_], quotas: Sequence[Quota], largest_loss: float = 0.5
+    chance: Floats,
+    members: npt.NDArray[np.bool_],
+    quotas: Sequence[Quota],
+    counts: npt.NDArray[np.int64] | None = None,
+    largest_loss: float = 0.5,
 ) -> Floats:
     """Chances (N,) such that the expected shares of `members` (Q, N) keep within the quotas.
+
+    counts: (N,) how many clips each entry stands for, one by default.
 
     The expected number drawn stays what it was if the parts are large enough for that, and is lowered otherwise, by at
     most `largest_loss` of it: a quota that a collection cannot meet is not worth throwing most of it away.
     """
     asked = [(m, q) for m, q in zip(members, quotas, strict=True) if m.any() and not m.all()]
-    total = float(chance.sum())
+    many = np.ones(len(chance)) if counts is None else counts.astype(np.float64)
+    total = float(chance @ many)
     if not asked or not total:
         return chance
     low, high = (1 - largest_loss) * total, total
-    best, held = _fit(chance, asked, high)
+    best, held = _fit(chance, asked, high, many)
     if held:
         return best
-    best, held = _fit(chance, asked, low)
+    best, held = _fit(chance, asked, low, many)
     if not held:
-        return _topped_up(best, low)
+        return _topped_up(best, low, many)
     for _ in range(20):
         middle = (low + high) / 2
-        tried, held = _fit(chance, asked, middle)
+        tried, held = _fit(chance, asked, middle, many)
         low, high = (middle, high) if held else (low, middle)
         best = tried if held else best
     return best
 
 
-def _topped_up(chance: Floats, total: float) -> Floats:
+def _topped_up(chance: Floats, total: float, many: Floats) -> Floats:
     """Chances scaled to that sum as far as ones allow."""
     for _ in range(_SWEEPS):
-        chance = np.minimum(1.0, chance * (total / max(float(chance.sum()), 1e-12)))
+        chance = np.minimum(1.0, chance * (total / max(float(chance @ many), 1e-12)))
     return chance
 
 
-def _fit(chance: Floats, asked: Sequence[tuple[npt.NDArray[np.bool_], Quota]], total: float) -> tuple[Floats, bool]:
+def _fit(
+    chance: Floats, asked: Sequence[tuple[npt.NDArray[np.bool_], Quota]], total: float, many: Floats
+) -> tuple[Floats, bool]:
     """Chances with that sum, and whether the quotas hold to one in a hundred."""
     fitted = chance.copy()
     for _ in range(_SWEEPS):
         for member, quota in asked:
-            inside, outside = float(fitted[member].sum()), float(fitted[~member].sum())
+            inside, outside = float(fitted[member] @ many[member]), float(fitted[~member] @ many[~member])
             share = inside / max(inside + outside, 1e-12)
             wanted = min(max(share, quota.low), quota.high)
             fitted[member] *= wanted * total / max(inside, 1e-12)
             fitted[~member] *= (1 - wanted) * total / max(outside, 1e-12)
             fitted = np.minimum(1.0, fitted)
-    shares = [(float(fitted[m].sum() / max(fitted.sum(), 1e-12)), q) for m, q in asked]
+    drawn = float(fitted @ many)
+    shares = [(float(fitted[m] @ many[m] / max(drawn, 1e-12)), q) for m, q in asked]
     held = all(q.low - 0.01 <= s <= q.high + 0.01 for s, q in shares)
-    return fitted, held and abs(fitted.sum() - total) < 0.01 * total
+    return fitted, held and abs(drawn - total) < 0.01 * total

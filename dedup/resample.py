@@ -36,22 +36,27 @@ class Resample:
 
 
 def probabilities(
-    sizes: npt.NDArray[np.int64], settings: Resample, exempt: npt.NDArray[np.bool_] | None = None
+    sizes: npt.NDArray[np.int64],
+    settings: Resample,
+    exempt: npt.NDArray[np.bool_] | None = None,
+    counts: npt.NDArray[np.int64] | None = None,
 ) -> npt.NDArray[np.float64]:
     """Chance of every clip (N,), from the size of its concept (N,), such that their sum is keep * N.
 
-    exempt: (N,) clips that count as if they were alone in their concept.
+    exempt: (N,) clips that count as if they were alone in their concept. counts: (N,) how many clips each entry stands
+    for, one by default.
     """
     weights = 1 / np.sqrt(np.maximum(sizes, 1).astype(np.float64))
     if exempt is not None:
         weights[exempt] = 1.0
-    target = min(max(settings.keep, 0.0), 1.0) * len(weights)
-    if not len(weights) or target >= len(weights):
+    many = np.ones(len(weights), np.int64) if counts is None else counts
+    target = min(max(settings.keep, 0.0), 1.0) * many.sum()
+    if not len(weights) or target >= many.sum():
         return np.ones(len(weights))
     low, high = 0.0, float(1 / weights.min())
     for _ in range(60):  # the expected number grows with alpha: halve the interval until it is met
         alpha = (low + high) / 2
-        low, high = (alpha, high) if np.minimum(1, alpha * weights).sum() < target else (low, alpha)
+        low, high = (alpha, high) if np.minimum(1, alpha * weights) @ many < target else (low, alpha)
     return np.minimum(1.0, high * weights)
 
 

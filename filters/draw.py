@@ -26,6 +26,7 @@ class Draw:
     longest: float = 16.0
     seed: int = 0
     early: ClassVar[bool] = True
+    reads: ClassVar[tuple[str, ...]] = ("clip_id", "video_id", "shot", "duration_s")
     schema: ClassVar[pa.Schema] = pa.schema(
         [
             column("draw_in_shot", pa.int32(), "place among the clips of its shot", range=">= 0", null="wrong length"),
@@ -35,9 +36,8 @@ class Draw:
 
     def __call__(self, clips: pa.Table) -> dict[str, list[Any]]:
         shots: dict[str, dict[int, list[tuple[str, int]]]] = defaultdict(lambda: defaultdict(list))
-        names = ["clip_id", "video_id", "shot", "duration_s"]
         for row, (clip, video, shot, seconds) in enumerate(
-            zip(*(clips[name].to_pylist() for name in names), strict=True)
+            zip(*(clips[name].to_pylist() for name in self.reads), strict=True)
         ):
             if self.shortest <= seconds <= self.longest:
                 shots[video][shot].append((self._luck(clip), row))

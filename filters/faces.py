@@ -47,7 +47,7 @@ class Haar:
     fewer); step: growth of the window. Pictures are scaled down as far as the smallest face allows: 20 pixels are the
     cascades' own least."""
 
-    least: float = 0.065
+    least: float = 0.1
     neighbours: int = 6
     step: float = 1.15
 

@@ -83,8 +83,11 @@ def failures(rules: Sequence[Rule], table: pa.Table) -> npt.NDArray[np.bool_]:
     return failed
 
 
-def names_of(names: Sequence[str], marked: npt.NDArray[np.bool_]) -> pa.ListArray:
-    """For each row of (rows, names) the names that are marked, in their order."""
+def names_of(
+    names: Sequence[str], marked: npt.NDArray[np.bool_], none: npt.NDArray[np.bool_] | None = None
+) -> pa.ListArray:
+    """For each row of (rows, names) the names that are marked, in their order; null in the rows of `none`."""
     offsets = np.concatenate([[0], np.cumsum(marked.sum(axis=1))]).astype(np.int32)
     values = pa.array(names, pa.string()).take(pa.array(np.nonzero(marked)[1]))
-    return pa.ListArray.from_arrays(pa.array(offsets), values)
+    missing = None if none is None else pa.array(none)
+    return pa.ListArray.from_arrays(pa.array(offsets), values, mask=missing)

@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from manifests.schema import TAG_NAMES
 
@@ -51,7 +52,8 @@ class Feature:
             return np.full(clips.num_rows, np.nan)
         column = clips[self.column]
         if self.equals:
-            return np.array([float(v == self.equals) for v in column.to_pylist()])  # null is a value like any other
+            same = pc.fill_null(pc.equal(column, self.equals), False)  # null is a value like any other
+            return np.asarray(same.cast(pa.float64()))
         given = column.cast(pa.float64()).to_numpy(zero_copy_only=False)
         at, low, high = given, self.low, self.high
         if self.log:
@@ -68,18 +70,16 @@ class Classifier:
     bias: float = 0.0
     trained_on: tuple[int, int] = (0, 0)
 
-    def logits(self, clips: pa.Table) -> tuple[Floats, Floats]:
-        """Weighted sums, and how much of all weight had no value, 0..1, for every clip."""
+    def logits(self, clips: pa.Table) -> tuple[Floats, npt.NDArray[np.bool_], Floats]:
+        """For every clip the weighted sum, (clips, features) whether a feature with weight has no value, and the share
+        of all weight that these have, 0..1."""
         values = matrix(self.features, clips)
         weights = np.array([f.weight for f in self.features])
         means = np.array([f.mean for f in self.features])
         missing = np.isnan(values)
         total = max(float(np.abs(weights).sum()), 1e-12)
-        return np.where(missing, means, values) @ weights + self.bias, missing @ np.abs(weights) / total
-
-    def lacks(self, row: int, clips: pa.Table) -> list[str]:
-        """Columns with weight that have no value in a row."""
-        return [f.column for f in self.features if f.weight and np.isnan(f.values(clips.slice(row, 1))[0])]
+        logits = np.where(missing, means, values) @ weights + self.bias
+        return logits, missing & (weights != 0), missing @ np.abs(weights) / total
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,13 +12,15 @@ Three engines fill the same columns `tag_<name>`, 0..1:
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
+import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 
+from filters.rules import names_of
 from filters.tag_model import load
 from manifests.schema import TAG_NAMES, TAGS
 
@@ -95,25 +97,28 @@ class NegativeTags:
     early: ClassVar[bool] = False
     schema: ClassVar[pa.Schema] = TAGS
 
-    def __call__(self, clips: pa.Table) -> dict[str, list[Any]]:
-        model = load(self.weights)
-        scores: dict[str, list[float | None]] = {name: [None] * clips.num_rows for name in TAG_NAMES}
-        reasons: list[list[str]] = [[] for _ in range(clips.num_rows)]
-        for classifier in model.classifiers:
-            logits, lacking = classifier.logits(clips)
-            for row, (logit, share) in enumerate(zip(logits.tolist(), lacking.tolist(), strict=True)):
-                if share <= self.missing:
-                    scores[classifier.tag][row] = 1 / (1 + math.exp(-max(-60.0, min(60.0, logit))))
-                else:
-                    columns = ", ".join(classifier.lacks(row, clips))
-                    reasons[row].append(f"{classifier.tag}: {columns} not measured")
-        for name in set(TAG_NAMES) - {c.tag for c in model.classifiers}:
-            for why in reasons:
-                why.append(f"{name}: the weights have no such classifier")
+    @property
+    def reads(self) -> tuple[str, ...]:
+        return tuple(sorted({feature.column for one in load(self.weights).classifiers for feature in one.features}))
+
+    def __call__(self, clips: pa.Table) -> dict[str, Any]:
+        classifiers = {one.tag: one for one in load(self.weights).classifiers}
+        scores = np.full((clips.num_rows, len(TAG_NAMES)), np.nan)
+        lacks = np.zeros((clips.num_rows, 0), bool)  # per clip and feature of all classifiers that lack too much
+        said: list[tuple[str, str]] = []  # tag and column of each
+        for k, tag in enumerate(TAG_NAMES):
+            if tag not in classifiers:
+                continue
+            logits, missing, share = classifiers[tag].logits(clips)
+            enough = share <= self.missing
+            scores[enough, k] = 1 / (1 + np.exp(-np.clip(logits[enough], -60, 60)))
+            lacks = np.concatenate([lacks, missing & ~enough[:, None]], axis=1)
+            said += [(tag, feature.column) for feature in classifiers[tag].features]
+        never = [f"{tag}: the weights have no such classifier" for tag in TAG_NAMES if tag not in classifiers]
         return {
-            **{f"tag_{name}": values for name, values in scores.items()},
-            "tags": _names([scores[name] for name in TAG_NAMES], self.thresholds),
-            "tags_error": ["; ".join(why) or None for why in reasons],
+            **{f"tag_{tag}": pa.array(scores[:, k], from_pandas=True) for k, tag in enumerate(TAG_NAMES)},
+            "tags": _names(scores, self.thresholds),
+            "tags_error": _reasons(lacks, said, never),
         }
 
 
@@ -125,18 +130,31 @@ class TagList:
     early: ClassVar[bool] = False
     schema: ClassVar[pa.Schema] = pa.schema([TAGS.field("tags")])
 
-    def __call__(self, clips: pa.Table) -> dict[str, list[Any]]:
-        nothing = [None] * clips.num_rows
-        names = [f"tag_{name}" for name in TAG_NAMES]
-        scores = [clips[name].to_pylist() if name in clips.column_names else nothing for name in names]
-        return {"tags": _names(scores, self.thresholds)}
+    @property
+    def reads(self) -> tuple[str, ...]:
+        return tuple(f"tag_{name}" for name in TAG_NAMES)
+
+    def __call__(self, clips: pa.Table) -> dict[str, Any]:
+        nothing = pa.nulls(clips.num_rows, pa.float64())
+        scores = [clips[name] if name in clips.column_names else nothing for name in self.reads]
+        return {"tags": _names(np.stack([np.asarray(s, np.float64) for s in scores], axis=1), self.thresholds)}
 
 
-def _names(scores: Sequence[Sequence[float | None]], thresholds: Thresholds) -> list[list[str] | None]:
-    """Per clip the names of its tags; None where not one score was measured."""
-    least = asdict(thresholds)
-    rows: list[list[str] | None] = []
-    for row in zip(*scores, strict=True):
-        measured = [(name, score) for name, score in zip(TAG_NAMES, row, strict=True) if score is not None]
-        rows.append([name for name, score in measured if score >= least[name]] if measured else None)
-    return rows
+def _names(scores: npt.NDArray[np.float64], thresholds: Thresholds) -> pa.Array:
+    """Names of each clip's tags, from scores (clips, tags); null where not one was measured."""
+    least = np.array([getattr(thresholds, tag) for tag in TAG_NAMES])
+    return names_of(TAG_NAMES, scores >= least, none=np.asarray(np.all(np.isnan(scores), axis=1)))
+
+
+def _reasons(lacks: npt.NDArray[np.bool_], said: Sequence[tuple[str, str]], never: Sequence[str]) -> pa.Array:
+    """One sentence for every pattern of missing columns there is."""
+    patterns, which = np.unique(lacks, axis=0, return_inverse=True)
+    sentences = []
+    for pattern in patterns:
+        columns: dict[str, list[str]] = {}
+        for k in np.flatnonzero(pattern):
+            tag, column = said[k]
+            columns.setdefault(tag, []).append(column)
+        told = [f"{tag}: {', '.join(dict.fromkeys(names))} not measured" for tag, names in columns.items()]
+        sentences.append("; ".join([*told, *never]) or None)
+    return pa.array(sentences, pa.string()).take(pa.array(which.ravel()))

@@ -110,6 +110,23 @@ class Store:
             columns=None if columns is None else list(columns), filter=where
         )
 
+    def schema(self, name: str) -> pa.Schema:
+        """Columns of one part."""
+        return pq.read_schema(self.full(name), filesystem=self.fs)
+
+    def folders(self, folder: str) -> list[str]:
+        """Names of the folders directly in `folder`, sorted."""
+        if not self.exists(folder):
+            return []
+        return sorted(
+            posixpath.basename(d["name"])
+            for d in self.fs.ls(self.full(folder), detail=True)
+            if d["type"] == "directory"
+        )
+
+    def remove(self, folder: str) -> None:
+        self.fs.rm(self.full(folder), recursive=True)
+
     def replace_table(self, name: str, parts: Iterable[pa.Table]) -> None:
         """Writes a whole folder of parts beside the old one and puts it in its place."""
         fresh = f"{name}.{uuid.uuid4().hex[:8]}.tmp"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeVar, runtime_checkable
 
@@ -147,13 +147,16 @@ class Signal(Protocol):
 class Derived(Protocol):
     """Columns computed from other columns when clips are judged, such as tags from signals: no pixel is looked at.
 
-    A frozen dataclass, like a signal. It is handed all clips with every measured column; one that is missing in a
-    recipe or null in a row makes its own value None. `early` says that columns of the walk, of the clips of one video,
-    are all it needs; then rules on it spare clips the costly signals.
+    A frozen dataclass, like a signal. It is handed clips, always all of a video, with the columns that it `reads`; one
+    that is missing in a recipe or null in a row makes its own value None. `early` says that columns of the walk are all
+    it needs; then rules on it spare clips the costly signals.
     """
 
     @property
     def early(self) -> bool: ...
+
+    @property
+    def reads(self) -> Collection[str]: ...
 
     @property
     def schema(self) -> pa.Schema: ...

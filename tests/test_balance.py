@@ -119,13 +119,6 @@ def test_subsets_of_the_best(curated: Result, recipe: Recipe) -> None:
     names |= {"failed_rules", "kept", "subsets", "bucket"}
     lenient = dataclasses.replace(recipe, rules=(), subsets=(best,))
     measured = clips.drop_columns([n for n in clips.column_names if n in names])
-    for column, kind in (("fingerprint", pa.binary()), ("fingerprint_quality", pa.list_(pa.int16()))):
-        if column not in measured.column_names:
-            measured = measured.append_column(column, pa.nulls(len(measured), kind))
-    measured = measured.append_column("fingerprint_us", pa.nulls(len(measured), pa.list_(pa.int64())))
-    measured = measured.append_column(
-        "descriptor", pa.nulls(len(measured), recipe.walk_schema.field("descriptor").type)
-    )
     frame = measured.append_column("subsets", decide(measured, lenient)["subsets"]).to_pandas()
     chosen = frame.subsets.map(lambda names: "best" in names)
     calm = frame.motion_flow <= 100

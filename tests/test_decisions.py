@@ -119,7 +119,10 @@ def test_every_rule_reads_a_column_that_the_recipe_measures(recipe: Recipe) -> N
     known = {*IDENTITY.names, *(name for schema in columns for name in schema.names)}
     for r in recipe.rules:
         assert columns_of(r) <= known and r.why
-    assert [r.name for r in recipe.rules if r not in recipe.gate] == ["text", *(t for t in TAG_NAMES if t != "no_motion_connectivity")]
+    assert [r.name for r in recipe.rules if r not in recipe.gate] == [
+        "text",
+        *(t for t in TAG_NAMES if t != "no_motion_connectivity"),
+    ]
 
 
 def test_recipes_are_found_by_name_and_in_files(tmp_path: Path) -> None:

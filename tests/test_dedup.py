@@ -10,7 +10,8 @@ import numpy.typing as npt
 import pytest
 
 from dedup.concepts import Concepts, cluster
-from dedup.copies import Copies, Group, Track, agreement, find_copies
+from dedup.copies import Copies, Group, Track, agreement, copy_pairs
+from dedup.copies import groups as grouped
 from dedup.pdq import distances, mirrored, pdq
 from dedup.resample import Resample, drawn, probabilities
 from manifests.films import shots
@@ -64,7 +65,6 @@ def track(
     size: tuple[int, int] = (320, 180),
     offset: float = 0.0,
     speed: float = 1.0,
-    pixels: int = 1000,
     mirror: bool = False,
 ) -> Track:
     """The track of a shot filmed at 24 fps and looked at from `offset` seconds on."""
@@ -74,7 +74,7 @@ def track(
     gray = [np.asarray(cv2.cvtColor(p, cv2.COLOR_BGR2GRAY), np.uint8) for p in seen]
     if mirror:
         gray = [np.ascontiguousarray(g[:, ::-1]) for g in gray]
-    return Track(name, pdq(gray)[0], (seconds - offset) / speed, name, (1.0, float(pixels)))
+    return Track(name, pdq(gray)[0], (seconds - offset) / speed, name)
 
 
 LIVELY = Shot("temple", 5.0, "pan_right", 0.15, actors=2, seed=1)
@@ -103,15 +103,18 @@ def test_mirrored_copies_count_when_asked() -> None:
     assert agreement(a, b, Copies(mirror=True)) > 0.8
 
 
+PIXELS = {"b-small": 500, "c-large": 2000}
+
+
 def groups(tracks: list[Track], settings: Copies = Copies()) -> list[Group]:
-    return find_copies(tracks, settings)
+    return grouped(copy_pairs(tracks, settings), {t.id: (PIXELS.get(t.id, 1000),) for t in tracks})
 
 
 def test_groups_do_not_depend_on_order_and_keep_the_best() -> None:
     family = [
-        track("b-small", LIVELY, size=(160, 90), pixels=500),
-        track("c-large", LIVELY, pixels=2000),
-        track("a-trim", LIVELY, offset=0.6, pixels=1000),
+        track("b-small", LIVELY, size=(160, 90)),
+        track("c-large", LIVELY),
+        track("a-trim", LIVELY, offset=0.6),
     ]
     others = [track("z", Shot("cat", 4.0, "tilt_up")), track("y", Shot("coffee", 4.0, actors=2))]
     expected = groups(family + others)
@@ -126,12 +129,12 @@ def test_groups_do_not_depend_on_order_and_keep_the_best() -> None:
 
 def test_pieces_of_one_shot_are_no_copies() -> None:
     a, b = track("a", Shot("temple", 5.0)), track("b", Shot("temple", 5.0))
-    same = Track(b.id, b.hashes, b.times, a.shot, b.rank)
+    same = Track(b.id, b.hashes, b.times, a.shot)
     assert groups([a, b]) and not groups([a, same])
 
 
 def test_clips_without_a_trusted_frame_take_no_part() -> None:
-    none = Track("n", np.zeros((0, 32), np.uint8), np.zeros(0), "n", (1.0,))
+    none = Track("n", np.zeros((0, 32), np.uint8), np.zeros(0), "n")
     assert groups([none, track("a", LIVELY)]) == []
     assert groups([]) == []
 

@@ -48,10 +48,10 @@ def test_a_feature_is_a_ramp() -> None:
 def test_scores_by_hand_and_what_is_missing() -> None:
     features = (Feature("shake", 0.0, 10.0, weight=3.0, mean=0.25), Feature("noise", 0.0, 10.0, weight=1.0, mean=0.5))
     classifier = Classifier("low_quality", features, bias=-2.0)
-    logits, missing = classifier.logits(clips(shake=[10.0, None, None], noise=[0.0, 10.0, None]))
+    logits, lacks, missing = classifier.logits(clips(shake=[10.0, None, None], noise=[0.0, 10.0, None]))
     assert logits == pytest.approx([1.0, 3 * 0.25 + 1 - 2, 3 * 0.25 + 0.5 - 2])
     assert missing == pytest.approx([0, 0.75, 1])
-    assert classifier.lacks(1, clips(shake=[10.0, None], noise=[0.0, 1.0])) == ["shake"]
+    assert lacks.tolist() == [[False, False], [True, False], [True, True]]
 
 
 def test_weights_come_back_from_their_file(tmp_path: Path) -> None:
@@ -99,12 +99,16 @@ def test_the_shipped_weights_read_columns_that_signals_measure() -> None:
 # -- scores and names -------------------------------------------------------------------------------------------------
 
 
+def lists(columns: dict[str, pa.Array]) -> dict[str, list[Any]]:
+    return {name: values.to_pylist() for name, values in columns.items()}
+
+
 def test_six_scores_and_their_names(tmp_path: Path) -> None:
     one = tuple(Classifier(tag, (Feature("shake", 0.0, 10.0, weight=4.0),), -2.0) for tag in TAG_NAMES)
     TagModel(one).save(tmp_path / "tags.json")
     tags = NegativeTags(str(tmp_path / "tags.json"), Thresholds(lecture=0.95))
     assert isinstance(tags, Derived) and not tags.early and hash(tags) is not None
-    found = tags(clips(shake=[0.0, 10.0, None]))
+    found = lists(tags(clips(shake=[0.0, 10.0, None])))
     assert set(found) == set(TAGS.names)
     assert found["tag_editing"] == [pytest.approx(0.1192, abs=1e-4), pytest.approx(0.8808, abs=1e-4), None]
     assert found["tags"] == [[], [name for name in TAG_NAMES if name != "lecture"], None]
@@ -113,16 +117,16 @@ def test_six_scores_and_their_names(tmp_path: Path) -> None:
 
 def test_a_tag_without_a_classifier_says_so(tmp_path: Path) -> None:
     TagModel((Classifier("lecture", (Feature("shake", 0.0, 10.0, weight=4.0),), -2.0),)).save(tmp_path / "tags.json")
-    found = NegativeTags(str(tmp_path / "tags.json"))(clips(shake=[10.0]))
+    found = lists(NegativeTags(str(tmp_path / "tags.json"))(clips(shake=[10.0])))
     assert found["tags"] == [["lecture"]] and found["tag_editing"] == [None]
     assert "editing: the weights have no such classifier" in found["tags_error"][0]
 
 
 def test_the_list_of_names_whoever_gave_the_scores() -> None:
     table = clips(tag_lecture=[0.7, 0.4, None], tag_editing=[0.5, None, None])
-    assert TagList()(table) == {"tags": [["editing", "lecture"], [], None]}
-    assert TagList(Thresholds(editing=0.6))(table)["tags"][0] == ["lecture"]
-    assert TagList()(clips(shake=[1.0])) == {"tags": [None]}
+    assert lists(TagList()(table)) == {"tags": [["editing", "lecture"], [], None]}
+    assert lists(TagList(Thresholds(editing=0.6))(table))["tags"][0] == ["lecture"]
+    assert lists(TagList()(clips(shake=[1.0]))) == {"tags": [None]}
 
 
 def test_one_question_for_every_tag() -> None:
@@ -218,7 +222,7 @@ def test_fit_from_the_command_line(kind: str, manifest: Path, tmp_path: Path) ->
     assert done.exit_code == 0, done.output
     assert "low_quality" in done.output and "accuracy" in done.output
     assert load(str(manifest / "w.json")).about == f"60 clips labelled in labels.{kind}"
-    found = NegativeTags(str(manifest / "w.json"))(labelled()[0])
+    found = lists(NegativeTags(str(manifest / "w.json"))(labelled()[0]))
     assert [tags == ["low_quality"] for tags in found["tags"]] == [row["low_quality"] for row in rows]
 
 

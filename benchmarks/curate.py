@@ -157,11 +157,16 @@ def measure(files: list[Path], out: Path, pairs: int) -> dict[str, dict[str, flo
         print(f"pair {k + 1}: " + ", ".join(f"{n} {v:.2f}" for n, v in rounds[-1].items()), flush=True)
     return {
         "ratios": {name: round(statistics.median(r[name] for r in rounds), 3) for name in rounds[0]},
-        "machine": {
-            "processor": platform.processor() or platform.machine(),
-            "cores": str(os.cpu_count()),
-            "python": platform.python_version(),
-        },
+        "machine": machine(),
+    }
+
+
+def machine() -> dict[str, str]:
+    """What figures were measured on."""
+    return {
+        "processor": platform.processor() or platform.machine(),
+        "cores": str(os.cpu_count()),
+        "python": platform.python_version(),
     }
 
 

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import itertools
+import os
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from curation.decide import columns_read, gathered, judged, settle
+from curation.decide import Decisions, columns_read, gathered, judged, settle
 from curation.job import Job, Part, Video, receipts
 from curation.measure import MEASURE_ERROR, derive
 from curation.parts import blocks, read_parts
@@ -56,8 +59,7 @@ def measurements(
     read = None if columns is None else columns.union(*(one.reads for one in derived), {"start_us"})
     walk = pa.schema([f for f in recipe.scan_schema if not is_internal(f)])
     clips = read_parts(store, f"{recipe.scan_stage}/clips", parts, walk, read)
-    clips = clips.sort_by([("uri", "ascending"), ("start_us", "ascending")])
-    clips = derive(clips, [one for one in derived if one.early])
+    clips = derive(_in_order(clips), [one for one in derived if one.early])
     if recipe.costly:
         found = pa.schema([f for f in recipe.measure_schema if not is_internal(f)])
         late = read_parts(store, f"{recipe.measure_stage}/clips", parts, found, read)
@@ -68,6 +70,17 @@ def measurements(
     if relations.stage and (columns is None or CLUSTER in columns):
         clips = join(clips, clusters(store, relations.stage, parts))
     return derive(clips, [one for one in derived if not one.early])
+
+
+def _in_order(clips: pa.Table) -> pa.Table:
+    """Sorted by uri and time, as most parts are already."""
+    uri, start = clips["uri"], clips["start_us"]
+    later = pc.or_(
+        pc.less(uri[:-1], uri[1:]), pc.and_(pc.equal(uri[:-1], uri[1:]), pc.less_equal(start[:-1], start[1:]))
+    )
+    if pc.all(later).as_py() is not False:
+        return clips
+    return clips.sort_by([("uri", "ascending"), ("start_us", "ascending")])
 
 
 def _needed(derived: Sequence[Derived], columns: set[str]) -> list[Derived]:
@@ -113,29 +126,43 @@ def caption_rows(clips: pa.Table, kept: Sequence[bool], job: Job) -> pa.Table:
     return pa.Table.from_pylist(rows, CAPTIONS)
 
 
-def write_clips(job: Job, store: Store, parts: Sequence[Part]) -> dict[str, int]:
-    """Decides, captions and writes clips.parquet, a block of it at a time; returns how many clips there are, how many
-    were kept and how many sampled."""
-    relations = relate(job, store, parts)
+@dataclass(frozen=True, slots=True, eq=False)
+class Decided:
+    """blocks: parts of clips.parquet by what they are made of; starts: of each, and the end of the last."""
+
+    blocks: list[tuple[Part, ...]]
+    starts: list[int]
+    decisions: Decisions
+
+
+def decide_all(job: Job, store: Store, parts: Sequence[Part], relations: Relations) -> Decided:
+    """Reads of every block the columns that decisions need, and decides."""
     rows = {name: receipt.rows for name, receipt in receipts(store, job.recipe.scan_stage).items()}
     pieces = blocks(parts, rows, ROWS_PER_PART)
     read = columns_read(job.recipe)
-    found = [judged(measurements(job, store, piece, relations, read), job.recipe) for piece in pieces]
-    decisions = settle(gathered(found), job.recipe, relations)
+    with ThreadPoolExecutor(os.cpu_count()) as threads:
+        found = list(threads.map(lambda p: judged(measurements(job, store, p, relations, read), job.recipe), pieces))
     starts = np.cumsum([0, *(len(one.ids) for one in found)]).tolist()
-    del found
+    return Decided(pieces, starts, settle(gathered(found), job.recipe, relations))
+
+
+def write_clips(job: Job, store: Store, parts: Sequence[Part]) -> dict[str, int]:
+    """Decides, captions and writes clips.parquet, a block of it at a time; returns how many clips there are, how many
+    were kept and how many sampled."""
+    decided = decide_all(job, store, parts, relate(job, store, parts))
 
     def finished() -> Iterator[pa.Table]:
-        for piece, (start, stop) in zip(pieces, itertools.pairwise(starts), strict=True):
-            clips, decided = measurements(job, store, piece), decisions.rows(start, stop)
-            captions = caption_rows(clips, decided["kept"].to_pylist(), job)
-            for family in (decided, captions):
+        for piece, (start, stop) in zip(decided.blocks, itertools.pairwise(decided.starts), strict=True):
+            clips, rows = measurements(job, store, piece), decided.decisions.rows(start, stop)
+            captions = caption_rows(clips, rows["kept"].to_pylist(), job)
+            for family in (rows, captions):
                 for field in family.schema:
                     clips = clips.append_column(field, family[field.name])
             yield conform(clips, manifest_schema(job))
 
     store.replace_table("clips.parquet", finished())
-    return {"clips": len(decisions.kept), "kept": int(decisions.kept.sum()), "sampled": int(decisions.sampled.sum())}
+    kept, sampled = decided.decisions.kept, decided.decisions.sampled
+    return {"clips": len(kept), "kept": int(kept.sum()), "sampled": int(sampled.sum())}
 
 
 def write_inputs(

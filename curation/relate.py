@@ -53,18 +53,34 @@ UNRELATED = Relations({})
 
 def relate(job: Job, store: Store, parts: Sequence[Part]) -> Relations:
     """Looks for copies and clusters among the clips of the parts, unless that was done before."""
-    members = [part_id([part.name, *(v.id or "" for v in part.videos)]) for part in parts]
-    stage = f"relate-{fingerprint(job.recipe.scan_stage, job.recipe.copies, job.recipe.concepts, sorted(members))}"
+    stage = stage_of(job.recipe, parts)
     if not store.exists(f"stages/{stage}/pairs.parquet"):
         clips = _clips(job, store, parts)
-        _write_clusters(store, stage, clips, _clusters(clips, job.recipe))
-        pairs = copy_pairs(_tracks(clips, job.recipe.copies.quality), job.recipe.copies)
-        rows = [{"a": a, "b": b, "similarity": s} for (a, b), s in sorted(pairs.items())]
-        store.write_table(f"stages/{stage}/pairs.parquet", pa.Table.from_pylist(rows, _PAIRS))
+        labels = pa.array(_clusters(clips, job.recipe), pa.int32())
+        for part in parts:
+            mine = pc.equal(clips["part"], part.name)
+            write_clusters(store, stage, part, clips["clip_id"].filter(mine), labels.filter(mine.combine_chunks()))
+        write_pairs(store, stage, copy_pairs(_tracks(clips, job.recipe.copies.quality), job.recipe.copies))
         _forget_others(store, stage)
     table = store.read_table(f"stages/{stage}/pairs.parquet")
     ids = zip(table["a"].to_pylist(), table["b"].to_pylist(), strict=True)
     return Relations(dict(zip(ids, table["similarity"].to_pylist(), strict=True)), stage)
+
+
+def stage_of(recipe: Recipe, parts: Sequence[Part]) -> str:
+    """Name of the stage's folder: changes with the clips and with what decides how alike they are."""
+    members = [part_id([part.name, *(v.id or "" for v in part.videos)]) for part in parts]
+    return f"relate-{fingerprint(recipe.scan_stage, recipe.copies, recipe.concepts, sorted(members))}"
+
+
+def write_clusters(store: Store, stage: str, part: Part, clips: pa.ChunkedArray, labels: pa.Array) -> None:
+    store.write_table(f"stages/{stage}/clips/{part.name}.parquet", pa.table([clips, labels], schema=_CLUSTERS))
+
+
+def write_pairs(store: Store, stage: str, pairs: Pairs) -> None:
+    """Written last: the stage is whole when they are there."""
+    rows = [{"a": a, "b": b, "similarity": s} for (a, b), s in sorted(pairs.items())]
+    store.write_table(f"stages/{stage}/pairs.parquet", pa.Table.from_pylist(rows, _PAIRS))
 
 
 def clusters(store: Store, stage: str, parts: Sequence[Part]) -> pa.Table:
@@ -86,13 +102,6 @@ def _clusters(clips: pa.Table, recipe: Recipe) -> npt.NDArray[np.int32]:
     vectors = clips["descriptor"].combine_chunks()
     filled = pc.fill_null(vectors, pa.scalar([0.0] * SIZE, vectors.type)) if vectors.null_count else vectors
     return cluster(np.asarray(filled.flatten(), np.float32).reshape(-1, SIZE), recipe.concepts)
-
-
-def _write_clusters(store: Store, stage: str, clips: pa.Table, labels: npt.NDArray[np.int32]) -> None:
-    table = clips.select(["clip_id", "part"]).append_column(_CLUSTERS.field(CLUSTER), pa.array(labels, pa.int32()))
-    for part in pc.unique(table["part"]).to_pylist():
-        mine = table.filter(pc.equal(table["part"], part)).drop_columns("part")
-        store.write_table(f"stages/{stage}/clips/{part}.parquet", mine.cast(_CLUSTERS))
 
 
 def _tracks(clips: pa.Table, least_quality: int) -> list[Track]:

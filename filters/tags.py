@@ -148,9 +148,12 @@ def _names(scores: npt.NDArray[np.float64], thresholds: Thresholds) -> pa.Array:
 
 def _reasons(lacks: npt.NDArray[np.bool_], said: Sequence[tuple[str, str]], never: Sequence[str]) -> pa.Array:
     """One sentence for every pattern of missing columns there is."""
-    patterns, which = np.unique(lacks, axis=0, return_inverse=True)
+    code = np.zeros(len(lacks), np.int64)
+    for column in lacks.T:  # patterns are few, so that their numbers stay small
+        _, code = np.unique(2 * code + column, return_inverse=True) if column.any() else (None, code)
+    _, first, which = np.unique(code, return_index=True, return_inverse=True)
     sentences = []
-    for pattern in patterns:
+    for pattern in lacks[first]:
         columns: dict[str, list[str]] = {}
         for k in np.flatnonzero(pattern):
             tag, column = said[k]

@@ -56,6 +56,16 @@ def test_within_a_part_rare_concepts_keep_their_advantage() -> None:
     assert fair[1] / fair[0] == pytest.approx(2, rel=0.01) and fair[-1] / fair[-2] == pytest.approx(2, rel=0.01)
 
 
+def test_alike_clips_are_counted_instead_of_repeated() -> None:
+    counts, sizes, exempt = np.array([5, 40, 200, 3]), np.array([1, 9, 400, 100]), np.array([False, False, True, False])
+    chance = probabilities(sizes, Resample(keep=0.4), exempt, counts)
+    each = probabilities(np.repeat(sizes, counts), Resample(keep=0.4), np.repeat(exempt, counts))
+    assert np.repeat(chance, counts) == pytest.approx(each)
+    members = np.array([[True, False, True, False]])
+    fair = balance(chance, members, (WIDE,), counts)
+    assert np.repeat(fair, counts) == pytest.approx(balance(each, np.repeat(members, counts, axis=1), (WIDE,)))
+
+
 def test_a_wrong_quota_is_refused() -> None:
     with pytest.raises(ValueError, match="quota x: give 0 <= low <= high <= 1"):
         Quota("x", "aspect", 1.0, low=0.8, high=0.6)

@@ -20,7 +20,7 @@ import pyarrow as pa
 import pytest
 from distributed import Client, LocalCluster
 
-from curation import curate
+from curation import assemble, curate
 from curation.folder import Folder
 from curation.identify import identify
 from curation.job import receipts
@@ -243,6 +243,14 @@ def test_judging_equals_running_with_the_same_settings(
     pd.testing.assert_frame_equal(judged[same], ran[same])
     assert Folder(tmp_path / "judged").made["set"] == settings
     assert not rows(tmp_path / "judged").kept.equals(rows(curated.out).kept)
+
+
+def test_small_blocks_change_nothing(curated: Result, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shutil.copytree(curated.out, tmp_path / "out")
+    monkeypatch.setattr(assemble, "ROWS_PER_PART", 5)
+    Folder(tmp_path / "out").judge()
+    assert len(list((tmp_path / "out" / "clips.parquet").iterdir())) > 3
+    pd.testing.assert_frame_equal(rows(tmp_path / "out"), rows(curated.out))
 
 
 def test_loosened_rules_do_not_keep_what_was_never_measured(curated: Result, tmp_path: Path) -> None:

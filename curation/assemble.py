@@ -13,13 +13,14 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from curation.decide import Decisions, columns_read, gathered, judged, settle
+from curation.decide import Decisions, Judged, columns_read, gathered, judged, settle
 from curation.job import Job, Part, Video, receipts
 from curation.measure import MEASURE_ERROR, derive
 from curation.parts import blocks, read_parts
 from curation.relate import CLUSTER, UNRELATED, Relations, clusters, relate
 from curation.scan import quarantined
 from filters.rules import judge
+from manifests import families
 from manifests.schema import (
     CAPTIONS,
     DECISION,
@@ -44,15 +45,21 @@ def manifest_schema(job: Job) -> pa.Schema:
     costly = [f for f in job.recipe.costly_schema if not is_internal(f)]
     derived = [f for f in job.recipe.derived_schema if not is_internal(f)]
     signals = pa.schema([*walk, *costly, *derived, MEASURE_ERROR])
-    return merge(IDENTITY, signals, TAGS, DECISION, CAPTIONS, HALLUCINATION)
+    return merge(IDENTITY, signals, TAGS, families.ADDED, DECISION, CAPTIONS, HALLUCINATION)
 
 
 def measurements(
-    job: Job, store: Store, parts: Sequence[Part], relations: Relations = UNRELATED, columns: set[str] | None = None
+    job: Job,
+    store: Store,
+    parts: Sequence[Part],
+    relations: Relations = UNRELATED,
+    added: Sequence[pa.Table] = (),
+    columns: set[str] | None = None,
 ) -> pa.Table:
-    """Identity, signals and derived columns of the clips of some parts, sorted by uri and time.
+    """Identity, signals, derived columns and what came to the clips later, of some parts, sorted by uri and time.
 
-    columns: those to read, and the derived ones to compute; all by default, internal ones of the walk left out.
+    added: see `manifests.families`. columns: those to read, and the derived ones to compute; all by default, internal
+    ones of the walk left out.
     """
     recipe = job.recipe
     derived = recipe.derived if columns is None else _needed(recipe.derived, columns)
@@ -69,7 +76,7 @@ def measurements(
             clips = _explain(clips, job, late["clip_id"])
     if relations.stage and (columns is None or CLUSTER in columns):
         clips = join(clips, clusters(store, relations.stage, parts))
-    return derive(clips, [one for one in derived if not one.early])
+    return families.added_to(derive(clips, [one for one in derived if not one.early]), added)
 
 
 def _in_order(clips: pa.Table) -> pa.Table:
@@ -139,9 +146,13 @@ def decide_all(job: Job, store: Store, parts: Sequence[Part], relations: Relatio
     """Reads of every block the columns that decisions need, and decides."""
     rows = {name: receipt.rows for name, receipt in receipts(store, job.recipe.scan_stage).items()}
     pieces = blocks(parts, rows, ROWS_PER_PART)
-    read = columns_read(job.recipe)
+    read, added = columns_read(job.recipe), families.read_all(store)
+
+    def one(piece: tuple[Part, ...]) -> Judged:
+        return judged(measurements(job, store, piece, relations, added, read), job.recipe)
+
     with ThreadPoolExecutor(os.cpu_count()) as threads:
-        found = list(threads.map(lambda p: judged(measurements(job, store, p, relations, read), job.recipe), pieces))
+        found = list(threads.map(one, pieces))
     starts = np.cumsum([0, *(len(one.ids) for one in found)]).tolist()
     return Decided(pieces, starts, settle(gathered(found), job.recipe, relations))
 
@@ -149,11 +160,11 @@ def decide_all(job: Job, store: Store, parts: Sequence[Part], relations: Relatio
 def write_clips(job: Job, store: Store, parts: Sequence[Part]) -> dict[str, int]:
     """Decides, captions and writes clips.parquet, a block of it at a time; returns how many clips there are, how many
     were kept and how many sampled."""
-    decided = decide_all(job, store, parts, relate(job, store, parts))
+    decided, added = decide_all(job, store, parts, relate(job, store, parts)), families.read_all(store)
 
     def finished() -> Iterator[pa.Table]:
         for piece, (start, stop) in zip(decided.blocks, itertools.pairwise(decided.starts), strict=True):
-            clips, rows = measurements(job, store, piece), decided.decisions.rows(start, stop)
+            clips, rows = measurements(job, store, piece, added=added), decided.decisions.rows(start, stop)
             captions = caption_rows(clips, rows["kept"].to_pylist(), job)
             for family in (rows, captions):
                 for field in family.schema:

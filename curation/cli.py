@@ -20,6 +20,7 @@ from curation import explain, recipes
 from curation.export import export as export_clips
 from curation.folder import Folder
 from curation.recipe import Recipe, with_settings
+from curation.review.cli import review
 from curation.run import Result, plan_run, run
 from curation.tags_cli import app as tags_app
 from manifests.media.container import is_remote
@@ -33,6 +34,7 @@ app = typer.Typer(
 )
 
 app.add_typer(tags_app, name="tags")
+app.command()(review)
 
 Sources = Annotated[list[str], typer.Argument(help="Files, folders, globs, lists (txt, jsonl, parquet) or URLs.")]
 Out = Annotated[Path, typer.Option("--out", help="Folder to write; an earlier run in it is resumed.")]

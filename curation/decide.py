@@ -22,6 +22,7 @@ from dedup.copies import groups
 from dedup.quotas import balance
 from dedup.resample import Resample, drawn, probabilities
 from filters.rules import failures, names_of
+from manifests.reviews import READS, as_reviewed
 from manifests.schema import DECISION, conform
 
 COPY = "copy"
@@ -62,7 +63,7 @@ def judged(clips: pa.Table, recipe: Recipe) -> Judged:
         rule_failures(clips, recipe),
         np.stack(subsets, axis=1) if subsets else np.zeros((clips.num_rows, 0), bool),
         {name: _numbers(clips, name) for name in _numeric(recipe)},
-        pa.chunked_array([recipe.buckets.assign(clips)], pa.string()),
+        pa.chunked_array([recipe.buckets.assign(as_reviewed(clips))], pa.string()),
         np.asarray(clips[CLUSTER], np.int32) if CLUSTER in clips.column_names else np.zeros(clips.num_rows, np.int32),
     )
 
@@ -82,7 +83,8 @@ def gathered(blocks: Sequence[Judged]) -> Judged:
 def columns_read(recipe: Recipe) -> set[str]:
     """Columns that decisions are made of, derived ones included, and other words of a rule's expression."""
     rules = [*recipe.rules, *(rule for subset in recipe.subsets for rule in subset.rules)]
-    return {"clip_id", CLUSTER, *_numeric(recipe), *recipe.buckets.columns}.union(*(columns_of(rule) for rule in rules))
+    columns = {"clip_id", CLUSTER, *READS, *_numeric(recipe), *recipe.buckets.columns}
+    return columns.union(*(columns_of(rule) for rule in rules))
 
 
 def rule_failures(clips: pa.Table, recipe: Recipe) -> Bools:

@@ -13,6 +13,7 @@ import pyarrow.compute as pc
 
 from curation.folder import Folder
 from manifests.media.cut import cut
+from manifests.reviews import as_reviewed
 from manifests.types import MediaError
 
 FORMATS = ("webdataset", "clips", "jsonl")
@@ -34,7 +35,7 @@ def export(folder: Folder, kind: str, to: Path, which: str = "sampled", short: i
         raise ValueError(f"--format {kind}: choose from {', '.join(FORMATS)}.")
     if which not in ("sampled", "kept"):
         raise ValueError(f"--which {which}: choose sampled or kept.")
-    rows = folder.store.read_table("clips.parquet", where=pc.field(which)).to_pylist()
+    rows = as_reviewed(folder.store.read_table("clips.parquet", where=pc.field(which))).to_pylist()
     if not rows:
         raise ValueError(f"{folder.store.root}: no clip is {which}; loosen the rules with `vidcurate judge`.")
     to.mkdir(parents=True, exist_ok=True)

@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 from curation import recipes
 from curation.identify import group
 from curation.job import Job, Part, Video, receipts
-from curation.recipe import Recipe, check_columns, with_settings
+from curation.recipe import Recipe, check_columns, reviewed, with_settings
 from curation.report import write_report
 from curation.run import Result, check_format, finish
 from manifests.store import Store
@@ -33,7 +33,7 @@ class Folder:
 
     @property
     def recipe(self) -> Recipe:
-        return with_settings(recipes.find(self.made["recipe"]), self.made["set"])
+        return with_settings(reviewed(recipes.find(self.made["recipe"]), self.store), self.made["set"])
 
     @property
     def clips(self) -> pa.Table:
@@ -71,7 +71,7 @@ class Folder:
         """
         old = self.recipe
         kept = list(self.made["set"])
-        new = old if reference is None else _decisions_of(recipes.find(reference), old)
+        new = old if reference is None else _decisions_of(reviewed(recipes.find(reference), self.store), old)
         new = with_settings(new, settings)
         check_columns(new)
         if (new.scan_stage, new.measure_stage) != (old.scan_stage, old.measure_stage):

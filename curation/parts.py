@@ -26,8 +26,9 @@ def read_parts(
     for part in parts:
         name = f"stages/{folder}/{part.name}.parquet"
         if store.exists(name):
-            there = store.schema(name).names
-            table = store.read_table(name, [n for n in wanted.names if n in there])
+            data = store.dataset(name)
+            there = set(data.schema.names)
+            table = data.to_table([n for n in wanted.names if n in there])
             tables.append(conform(_current(table, part), wanted) if "video_id" in there else table.cast(wanted))
     return pa.concat_tables(tables)
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from captioners.from_signals import FromSignals
 from curation.measure import MEASURE_ERROR
@@ -20,12 +21,14 @@ from dedup.fingerprint import Fingerprint
 from dedup.resample import Resample
 from filters.cuts import Cuts
 from filters.rules import Rule
-from manifests import packs
+from manifests import families, packs
 from manifests.buckets import MOVIE_GEN_LENGTHS, SHORT_LENGTHS, Bucketing, Buckets
 from manifests.ids import fingerprint
 from manifests.media.container import Limits
 from manifests.media.scan import Pieces
+from manifests.reviews import REJECT
 from manifests.schema import IDENTITY, merge
+from manifests.store import Store
 from manifests.types import Derived, Sampling, Signal
 
 RECIPE_MODULE = "vidcurate_recipe_"
@@ -115,6 +118,7 @@ class Recipe:
     def gate(self) -> tuple[Rule, ...]:
         """Rules that can be judged before the costly signals are measured."""
         late = {*self.costly_schema.names, *merge(*(d.schema for d in self.derived if not d.early)).names}
+        late |= {*families.ADDED.names}
         return tuple(r for r in self.rules if not (columns_of(r) & late))
 
     @property
@@ -127,9 +131,26 @@ class Recipe:
         return f"measure-{fingerprint(self.scan_stage, self.costly)}"
 
 
+REVIEWED = Rule(
+    "review",
+    where=pc.field("review").is_null() | (pc.field("review") != REJECT),
+    says="review is not reject",
+    why="a person looked at it",
+)
+"""Joins the rules of a folder as soon as people have decided about some of its clips."""
+
+
+def reviewed(recipe: Recipe, store: Store) -> Recipe:
+    """`recipe` with the rule on people's decisions, where the folder has any and the recipe no rule of that name."""
+    if not store.exists(families.REVIEWS) or any(rule.name == REVIEWED.name for rule in recipe.rules):
+        return recipe
+    return dataclasses.replace(recipe, rules=(*recipe.rules, REVIEWED))
+
+
 def check_columns(recipe: Recipe) -> None:
     """Raises ValueError when a rule, subset or quota reads a column that the recipe does not measure."""
     known = {*IDENTITY.names, *recipe.walk_schema.names, *recipe.costly_schema.names, *recipe.derived_schema.names}
+    known |= {*families.ADDED.names}
     rules = [(f"rule {rule.name}", rule.column) for rule in recipe.rules]
     for subset in recipe.subsets:
         rules += [(f"rule {subset.name}.{rule.name}", rule.column) for rule in subset.rules]

@@ -22,7 +22,7 @@ from curation.drive import Driver, Work
 from curation.identify import changed_key, distinct, group, identify
 from curation.job import Job, Part, Receipt, Stopwatch, Video, receipts
 from curation.progress import Board
-from curation.recipe import Recipe, check_columns
+from curation.recipe import Recipe, check_columns, reviewed
 from curation.report import write_report
 from curation.sources import list_videos
 from manifests.schema import FORMAT
@@ -99,6 +99,7 @@ def run(
     check_columns(recipe)
     uris = list_videos(sources)
     store = prepare(out)
+    recipe = reviewed(recipe, store)
     job = Job(os.fspath(out) if "://" in os.fspath(out) else os.path.abspath(out), recipe, measure_all)  # noqa: PTH100
     with _alone(store), board.shown(), connect(workers, scheduler, client) as dask:
         seconds["start"] = watch.seconds

@@ -24,6 +24,7 @@ class Rule:
     name:   what a rejected clip is marked with
     why:    what the rule is for and where its number comes from, for the report
     where:  instead of column and bounds, any pyarrow expression
+    says:   how an expression is shown, where its own text is hard to read
     """
 
     name: str
@@ -32,6 +33,7 @@ class Rule:
     high: float | None = None
     why: str = ""
     where: pc.Expression | None = None
+    says: str = ""
 
     def __post_init__(self) -> None:
         if self.where is None and (not self.column or (self.low is None and self.high is None)):
@@ -50,7 +52,7 @@ class Rule:
 
     def __str__(self) -> str:
         if self.where is not None:
-            return str(self.where)
+            return self.says or str(self.where)
         if self.low is None:
             return f"{self.column} <= {self.high:g}"
         if self.high is None:

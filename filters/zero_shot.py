@@ -13,7 +13,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, ClassVar
 
 import cv2
@@ -21,11 +20,11 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from filters import taxonomy
 from filters.clip import ClipModel, mean
 from filters.consistency import neighbours
 from filters.embeddings import Vectors, embed, pick
 from filters.looks import LOOKS
-from filters.weights import first_line
 from manifests.schema import TAG_NAMES, TAGS, column
 from manifests.types import Clip, Frames
 
@@ -96,19 +95,6 @@ PERSON = Probe(
     ("a photo of a person", "a photo of people", "a close-up of a face", "a photo of a person from behind"),
     ("a photo of an animal", "a landscape without people", "a photo of an object", "an empty room", "a photo of food"),
 )
-
-_LIST = """
-walking, running, jumping, dancing, sitting, standing up, lying down, climbing, swimming, riding a bicycle, riding a
-horse, driving a car, skiing, surfing, skateboarding, playing football, playing basketball, playing tennis, boxing,
-stretching, lifting weights, doing yoga, cooking, eating, drinking, pouring, cutting vegetables, washing hands,
-cleaning, painting, drawing, writing, reading a book, typing, talking on the phone, taking a photo, playing a
-guitar, playing the piano, singing, clapping, waving, pointing, hugging, kissing, shaking hands, holding a baby,
-carrying something, opening a door, throwing, catching, digging, sewing, combing hair, putting on make-up, smiling,
-laughing, crying, frowning, shouting, yawning, looking surprised, looking afraid, looking angry, looking sad,
-talking, listening, sleeping
-"""
-PHRASES = tuple(" ".join(phrase.split()) for phrase in _LIST.split(","))
-"""A small list of ours. Movie Gen's has 600 verbs and expressions and was not published."""
 
 
 def probability(model: ClipModel, embeddings: Vectors, probe: Probe) -> float | None:
@@ -189,15 +175,16 @@ class PersonClip:
 class Taxonomy:
     """The phrase of a list that fits a clip best: nearest text to the mean embedding of its frames.
 
-    Movie Gen finds videos of people by retrieval with a taxonomy of 600 human verbs and expressions; give yours.
+    Movie Gen finds videos of people by retrieval with a taxonomy of 600 human verbs and expressions.
 
-    file:     phrases, one a line; empty lines and those that begin with # do not count. "": a small list of ours
+    file:     phrases, one a line; empty lines and those that begin with # do not count. "": our 600
     template: a sentence around a phrase, which takes the place of {}
     """
 
     model: ClipModel = field(default_factory=ClipModel)
     file: str = ""
     template: str = "a photo of a person {}"
+    version: int = 2
     wants = LOOKS
     schema: ClassVar[pa.Schema] = pa.schema(
         [
@@ -226,16 +213,7 @@ class Taxonomy:
 
     def phrases(self) -> tuple[str, ...]:
         """Raises ValueError when the file cannot be read or holds none."""
-        if not self.file:
-            return PHRASES
-        try:
-            lines = [line.strip() for line in Path(self.file).expanduser().read_text().splitlines()]
-        except (OSError, UnicodeError) as error:
-            raise ValueError(f"taxonomy {self.file} cannot be read ({first_line(error)}); give a text file.") from error
-        phrases = tuple(dict.fromkeys(line for line in lines if line and not line.startswith("#")))
-        if not phrases:
-            raise ValueError(f"taxonomy {self.file} holds no phrases; write one a line.")
-        return phrases
+        return taxonomy.phrases(self.file)
 
     def _texts(self, phrases: tuple[str, ...]) -> Vectors:
         return self.model.read(tuple(self.template.replace("{}", phrase) for phrase in phrases))

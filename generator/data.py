@@ -28,6 +28,7 @@ from torch import Tensor
 from generator.vae.cogvideox import CogVideoXVae
 from manifests.ids import part_id
 from manifests.media.read import read_frames
+from manifests.reviews import READS, as_reviewed
 from manifests.store import read_clips
 from manifests.types import MediaError
 
@@ -61,22 +62,35 @@ class Row:
 
 
 def read_rows(folder: str | os.PathLike[str]) -> list[Row]:
-    """The rows of the manifest that are `sampled`, sorted by clip id; a missing caption is the empty text.
+    """The rows of the manifest that are `sampled`, sorted by clip id; a missing caption is the empty text. Where people
+    reviewed clips, their part of a clip and their caption count; a part has an id of its own, so that nothing that was
+    cached of the whole clip is taken for it.
 
     Raises ValueError when there is no manifest, it was not judged yet, or no row is sampled.
     """
     columns = ["clip_id", "uri", "start_us", "end_us", "caption"]
     try:
-        table = read_clips(folder, columns, where=pc.field("sampled"))
+        table = read_clips(folder, columns, where=pc.field("sampled"), optional=READS)
     except pa.ArrowInvalid as error:
         raise ValueError(
             f"{folder}: the manifest lacks one of the columns that training reads, {', '.join(columns)} and sampled; "
             "`vidcurate run` writes them all."
         ) from error
-    rows = [Row(r["clip_id"], r["uri"], r["start_us"], r["end_us"], r["caption"] or "") for r in table.to_pylist()]
+    rows = [
+        Row(_part_id(whole, r), r["uri"], r["start_us"], r["end_us"], r["caption"] or "")
+        for whole, r in zip(table.to_pylist(), as_reviewed(table).to_pylist(), strict=True)
+    ]
     if not rows:
         raise ValueError(f"no row is sampled in {folder}; loosen the rules with `vidcurate judge {folder}`.")
     return sorted(rows, key=lambda row: row.id)
+
+
+def _part_id(whole: Mapping[str, object], part: Mapping[str, object]) -> str:
+    """Of a part of a clip; of the whole clip its own."""
+    span = (part["start_us"], part["end_us"])
+    if span == (whole["start_us"], whole["end_us"]):
+        return str(whole["clip_id"])
+    return f"{whole['clip_id']}_{span[0]:012d}_{span[1]:012d}"
 
 
 def frame_times(row: Row, config: DataConfig) -> list[int]:

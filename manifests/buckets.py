@@ -11,7 +11,6 @@ list of sizes, the rounding and the token budget.
 
 from __future__ import annotations
 
-import hashlib
 import math
 from dataclasses import dataclass
 from typing import Protocol
@@ -20,6 +19,8 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
+
+from manifests.ids import luck
 
 Floats = npt.NDArray[np.float64]
 
@@ -242,8 +243,7 @@ class TokenBuckets:
         if len(bases) == 1:
             return np.zeros(clips.num_rows, np.int64)
         open_to = np.maximum((bases[None] < 1.25 * mean_side[:, None]).sum(axis=1), 1)
-        luck = [_uniform(f"{self.seed}:{clip}") for clip in clips["clip_id"].to_pylist()]
-        return np.asarray(np.array(luck) * open_to, np.int64)
+        return np.asarray(luck(clips["clip_id"].to_pylist(), self.seed) * open_to, np.int64)
 
     def shape(self, name: str, side: int = 0) -> Shape:
         """`side` is not looked at: the name says the base."""
@@ -282,7 +282,3 @@ def _numbers(clips: pa.Table, name: str) -> Floats:
 def _down(side: float) -> int:
     """To a multiple of 16; half a pixel less than one is one, as areas are seldom whole."""
     return max(MULTIPLE, int((side + 1e-6) // MULTIPLE) * MULTIPLE)
-
-
-def _uniform(text: str) -> float:
-    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "big") / 2**64

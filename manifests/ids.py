@@ -5,8 +5,11 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any, BinaryIO
+
+import numpy as np
+import numpy.typing as npt
 
 BLOCK = 1 << 20
 BLOCKS = 16
@@ -38,6 +41,13 @@ def clip_id(video: str, start: int, end: int) -> str:
 def part_id(members: Iterable[str]) -> str:
     """Name of a part that holds these videos, whatever their order."""
     return hashlib.blake2b("\n".join(sorted(members)).encode(), digest_size=8).hexdigest()
+
+
+def luck(names: Sequence[str], seed: int = 0) -> npt.NDArray[np.float64]:
+    """A number in [0, 1) for every name (N,), evenly spread, that depends on nothing but seed and name: what is drawn
+    by it is not reshuffled when names are added."""
+    drawn = (hashlib.blake2b(f"{seed}:{name}".encode(), digest_size=8).digest() for name in names)
+    return np.fromiter((int.from_bytes(d, "big") / 2**64 for d in drawn), np.float64, len(names))
 
 
 def fingerprint(*settings: Any) -> str:

@@ -135,6 +135,30 @@ HALLUCINATION = pa.schema(
     ]
 )
 
+REVIEW = pa.schema(
+    [
+        column("review", pa.string(), "what a person decided: keep or reject", null="nobody looked at it"),
+        column(
+            "review_start_s",
+            pa.float64(),
+            "where the part worth keeping begins, from the clip's first frame",
+            unit="second",
+            null="at the first frame",
+        ),
+        column("review_end_s", pa.float64(), "where it ends, likewise", unit="second", null="at the clip's end"),
+        column("review_caption", pa.string(), "caption as a person corrected it", null="not corrected"),
+        column("review_by", pa.string(), "who decided", null="not said"),
+        column("review_at", pa.string(), "when, in UTC (ISO 8601)", null="nobody looked at it"),
+    ]
+)
+RETRIEVAL = pa.schema(
+    [
+        column("retrieved_for", STRINGS, "entries of a taxonomy that found this clip, nearest first", null="none did"),
+        column("retrieved_as", pa.string(), "the entry that it stands for in the balanced set", null="not taken"),
+        column("retrieved_similarity", pa.float64(), "to the nearest of them", range="-1..1", null="none did"),
+    ]
+)
+
 TAG_NAMES = (
     "editing",
     "no_motion_connectivity",

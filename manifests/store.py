@@ -99,6 +99,10 @@ class Store:
         self, name: str, columns: Sequence[str] | None = None, where: pc.Expression | None = None
     ) -> pa.Table:
         """One part, or all parts of a folder in name order; the filter is pushed down into the Parquet scan."""
+        return self.dataset(name).to_table(columns=None if columns is None else list(columns), filter=where)
+
+    def dataset(self, name: str) -> ds.Dataset:
+        """The same to be read in batches, or for its schema alone. Raises FileNotFoundError when there is none."""
         full = self.full(name)
         if name.endswith(".parquet") and self.fs.isfile(full):
             files = [full]
@@ -106,13 +110,7 @@ class Store:
             files = [posixpath.join(full, f"{part}.parquet") for part in self.names(name, ".parquet")]
         if not files:
             raise FileNotFoundError(f"{self.root}/{name}: there is no such table; run the stage that writes it first.")
-        return ds.dataset(files, filesystem=self.fs, format="parquet").to_table(
-            columns=None if columns is None else list(columns), filter=where
-        )
-
-    def schema(self, name: str) -> pa.Schema:
-        """Columns of one part."""
-        return pq.read_schema(self.full(name), filesystem=self.fs)
+        return ds.dataset(files, filesystem=self.fs, format="parquet")
 
     def folders(self, folder: str) -> list[str]:
         """Names of the folders directly in `folder`, sorted."""
@@ -174,13 +172,21 @@ def join(left: pa.Table, *families: pa.Table, key: str = "clip_id") -> pa.Table:
 
 
 def read_clips(
-    folder: str | os.PathLike[str], columns: Sequence[str] | None = None, where: pc.Expression | None = None
+    folder: str | os.PathLike[str],
+    columns: Sequence[str] | None = None,
+    where: pc.Expression | None = None,
+    optional: Sequence[str] = (),
 ) -> pa.Table:
     """The manifest of an output folder, e.g. `read_clips("out", where=pc.field("kept"))`.
+
+    columns: None for all of them. optional: further ones, of which those that the manifest lacks are left out.
 
     Raises ValueError when the folder has none.
     """
     store = Store(folder)
     if not store.exists("clips.parquet"):
         raise ValueError(f"{folder}: no clips.parquet here; give the folder that `vidcurate run --out` wrote.")
+    if columns is not None and optional:
+        there = store.dataset("clips.parquet").schema.names
+        columns = [*columns, *(name for name in optional if name in there)]
     return store.read_table("clips.parquet", columns, where)

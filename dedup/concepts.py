@@ -26,7 +26,7 @@ class Concepts:
     count: number of clusters; 0 takes the square root of half the number of clips, the usual rule of thumb
     rounds, tries, seed: of the k-means; the best of several tries is taken
     sample: clips that the centroids are learnt from at most
-    merge: clusters are merged where the cosine of their centroids is at least that; 1 merges none
+    merge: clusters are merged where the cosine of their centroids is at least that; above 1 merges none
     """
 
     vectors: str = "descriptor"
@@ -35,7 +35,7 @@ class Concepts:
     tries: int = 5
     seed: int = 0
     sample: int = 262_144
-    merge: float = 1.0
+    merge: float = 0.98
     version: int = 2
 
     def clusters(self, rows: int) -> int:
@@ -83,7 +83,7 @@ def assign(block: npt.NDArray[np.floating], centroids: Floats) -> Labels:
     return labels
 
 
-def number(labels: Labels, centroids: Floats, merge: float = 1.0) -> tuple[Labels, Floats]:
+def number(labels: Labels, centroids: Floats, merge: float = 2.0) -> tuple[Labels, Floats]:
     """Final numbers (N,) of what `assign` gave for all rows, and the centroids (K', D) that go with them.
 
     The largest cluster comes first, of equal ones that of the earlier row; each takes in the smaller ones whose
@@ -127,7 +127,7 @@ def _leaders(
 ) -> npt.NDArray[np.int64]:
     """For each cluster the one that takes it in, perhaps itself; clusters are asked in `order`."""
     leader = np.arange(len(centers))
-    if merge >= 1:
+    if merge > 1:
         return leader
     free = good.copy()
     for k in order:

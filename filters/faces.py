@@ -47,7 +47,7 @@ class Haar:
     fewer); step: growth of the window. Pictures are scaled down as far as the smallest face allows: 20 pixels are the
     cascades' own least."""
 
-    least: float = 0.1
+    least: float = 0.065
     neighbours: int = 6
     step: float = 1.15
 
@@ -117,9 +117,11 @@ def spread(count: int, looks: int) -> list[int]:
 
 @dataclass(frozen=True, slots=True)
 class Faces:
-    """looks: frames of a clip in which faces are looked for."""
+    """looks: frames of a clip in which faces are looked for. moving: of a clip in which more than a quarter of the
+    picture changes from one sampled frame to the next; such a clip is no talking head, and only large faces count."""
 
     detector: FaceDetector = field(default_factory=Haar)
+    moving: FaceDetector = field(default_factory=lambda: Haar(least=0.16))
     looks: int = 4
     wants = LOOKS
     schema: ClassVar[pa.Schema] = pa.schema(
@@ -135,23 +137,24 @@ class Faces:
         return {name: [row[k] for row in rows] for k, name in enumerate(self.schema.names)}
 
     def _measure(self, frames: Frames) -> tuple[float, float, float]:
-        found = frames.share(Looked(self.detector, self.looks))
+        moved = frames.share(_moved)
+        lively = len(moved) > 0 and float(np.median((moved > _SEEN).mean(axis=(1, 2)))) > 0.25
+        found = frames.share(Looked(self.moving if lively else self.detector, self.looks))
         size = frames.images[0].shape[0] * frames.images[0].shape[1]
         areas = [float((boxes[:, 2] * boxes[:, 3]).max() / size) if len(boxes) else 0.0 for boxes in found]
         largest = [boxes[(boxes[:, 2] * boxes[:, 3]).argmax()] for boxes in found if len(boxes)]
         present = len(largest) / max(len(found), 3)
-        talking = _talking(frames.share(grays), np.array(largest), present) if largest else 0.0
+        talking = _talking(moved, np.array(largest), present) if largest and not lively else 0.0
         return float(np.median([len(boxes) for boxes in found])), float(np.median(areas)), talking
 
 
-def _talking(pictures: Sequence[Image], faces: Boxes, present: float) -> float:
+def _talking(moved: npt.NDArray[np.float32], faces: Boxes, present: float) -> float:
     """How much a clip with these faces, the largest of every frame that has one, is a talking head; 0..1."""
-    if len(pictures) < 2:
+    if not len(moved):
         return 0.0
     left, top, width, height = np.median(faces, axis=0)
     centers = faces[:, :2] + faces[:, 2:] / 2
     wander = float(np.linalg.norm(centers - np.median(centers, axis=0), axis=1).mean() / width)
-    moved = _moved(pictures)
     inside = np.zeros(moved.shape[1:], bool)
     rows = slice(max(0, int(top - 0.6 * height)), int(top + 1.5 * height))
     inside[rows, max(0, int(left - 0.6 * width)) : int(left + 1.6 * width)] = True
@@ -164,9 +167,9 @@ _SEEN = 12.0  # grey levels between two sampled frames from which a place has mo
 _ALIVE = 0.4  # mean change of a face that talks; a photograph of one, coded, stays below that
 
 
-def _moved(pictures: Sequence[Image]) -> npt.NDArray[np.float32]:
+def _moved(frames: Frames) -> npt.NDArray[np.float32]:
     """(N-1, H, W): smoothed absolute differences of neighbouring frames."""
-    smooth = [cv2.GaussianBlur(p, (0, 0), 1.5).astype(np.float32) for p in pictures]
+    smooth = [cv2.GaussianBlur(p, (0, 0), 1.5).astype(np.float32) for p in frames.share(grays)]
     return np.abs(np.diff(np.stack(smooth), axis=0))
 
 

@@ -76,7 +76,7 @@ def write_all(folder: str, plan: Recipe, rows: int) -> tuple[Job, Store, list[Pa
         names = [f"{k:06d}{v:026d}" for v in range(-(-count // CLIPS_PER_VIDEO))]
         parts.append(Part(f"part-{k:05d}", tuple(Video(f"s3://films/{n}.mp4", 1, n) for n in names)))
         write_part(store, plan, parts[-1], count, k)
-    stage = stage_of(plan, parts)
+    stage = stage_of(plan, parts, store)
     rng = np.random.default_rng(0)
     for part in parts:
         ids = store.read_table(f"stages/{plan.scan_stage}/clips/{part.name}.parquet", ["clip_id"])["clip_id"]

@@ -155,6 +155,7 @@ def check_columns(recipe: Recipe) -> None:
     for subset in recipe.subsets:
         rules += [(f"rule {subset.name}.{rule.name}", rule.column) for rule in subset.rules]
         rules.append((f"subset {subset.name}", subset.by))
+    rules.append(("concepts.vectors", recipe.concepts.vectors))
     rules += [(f"quota {quota.name}", quota.column) for quota in recipe.resample.quotas]
     rules.append(("resample.exempt", recipe.resample.exempt))
     for who, column in rules:

@@ -14,13 +14,14 @@ import pyarrow.compute as pc
 from curation.job import Job, Part
 from curation.parts import read_parts
 from curation.recipe import Recipe
-from dedup.concepts import cluster
+from dedup.concepts import assign, number
 from dedup.copies import Pairs, Track, copy_pairs
-from dedup.descriptor import SIZE
+from dedup.kmeans import kmeans
 from dedup.pdq import BITS
-from manifests.ids import fingerprint, part_id
+from dedup.vectors import from_arrow, unit
+from manifests.ids import fingerprint, luck, part_id
 from manifests.schema import IDENTITY, column
-from manifests.store import Store
+from manifests.store import Store, join
 
 CLUSTER = "cluster"
 """Column with the number of the cluster that a clip is in, counted over all clips, kept or not."""
@@ -53,24 +54,24 @@ UNRELATED = Relations({})
 
 def relate(job: Job, store: Store, parts: Sequence[Part]) -> Relations:
     """Looks for copies and clusters among the clips of the parts, unless that was done before."""
-    stage = stage_of(job.recipe, parts)
+    stage = stage_of(job.recipe, parts, store)
     if not store.exists(f"stages/{stage}/pairs.parquet"):
-        clips = _clips(job, store, parts)
-        labels = pa.array(_clusters(clips, job.recipe), pa.int32())
-        for part in parts:
-            mine = pc.equal(clips["part"], part.name)
-            write_clusters(store, stage, part, clips["clip_id"].filter(mine), labels.filter(mine.combine_chunks()))
-        write_pairs(store, stage, copy_pairs(_tracks(clips, job.recipe.copies.quality), job.recipe.copies))
+        _cluster(job, store, stage, parts)
+        write_pairs(store, stage, copy_pairs(_tracks(job, store, parts), job.recipe.copies))
         _forget_others(store, stage)
     table = store.read_table(f"stages/{stage}/pairs.parquet")
     ids = zip(table["a"].to_pylist(), table["b"].to_pylist(), strict=True)
     return Relations(dict(zip(ids, table["similarity"].to_pylist(), strict=True)), stage)
 
 
-def stage_of(recipe: Recipe, parts: Sequence[Part]) -> str:
+def stage_of(recipe: Recipe, parts: Sequence[Part], store: Store) -> str:
     """Name of the stage's folder: changes with the clips and with what decides how alike they are."""
     members = [part_id([part.name, *(v.id or "" for v in part.videos)]) for part in parts]
-    return f"relate-{fingerprint(recipe.scan_stage, recipe.copies, recipe.concepts, sorted(members))}"
+    made_of: list[object] = [recipe.scan_stage, recipe.copies, recipe.concepts, sorted(members)]
+    if recipe.concepts.vectors not in recipe.walk_schema.names:  # costly: later runs may have measured more clips
+        files = [f"stages/{recipe.measure_stage}/clips/{part.name}.parquet" for part in parts]
+        made_of += [recipe.measure_stage, sum(store.dataset(f).count_rows() for f in files if store.exists(f))]
+    return f"relate-{fingerprint(*made_of)}"
 
 
 def write_clusters(store: Store, stage: str, part: Part, clips: pa.ChunkedArray, labels: pa.Array) -> None:
@@ -88,32 +89,71 @@ def clusters(store: Store, stage: str, parts: Sequence[Part]) -> pa.Table:
     return read_parts(store, f"{stage}/clips", parts, _CLUSTERS)
 
 
-def _clips(job: Job, store: Store, parts: Sequence[Part]) -> pa.Table:
-    """What copies and clusters are found by, of all clips."""
-    columns = {"shot", *job.recipe.fingerprint.schema.names, *job.recipe.descriptor.schema.names}
-    tables = []
-    for part in parts:
-        table = read_parts(store, f"{job.recipe.scan_stage}/clips", [part], job.recipe.scan_schema, columns)
-        tables.append(table.append_column("part", pa.array([part.name] * table.num_rows, pa.string())))
-    return pa.concat_tables(tables).sort_by("clip_id")
+def _cluster(job: Job, store: Store, stage: str, parts: Sequence[Part]) -> None:
+    """Learns clusters from a sample of all clips, then gives every clip the nearest, part by part. How clips are cut
+    into parts makes no difference: the sample is drawn, and rows are sorted, by clip id."""
+    settings = job.recipe.concepts
+    ids = [_read(job, store, part, set())["clip_id"] for part in parts]
+    total = sum(map(len, ids))
+    size = next(filter(None, (_size(job, store, part) for part in parts)), 1)
+    names, points = [pa.chunked_array([], pa.string())], [np.zeros((0, size), np.float32)]
+    for part, of_part in zip(parts, ids, strict=True):
+        drawn = luck(of_part.to_pylist(), settings.seed) < settings.sample / total
+        vectors, good = unit(from_arrow(_vectors(job, store, part), size))
+        names.append(of_part.filter(pa.array(drawn & good)))
+        points.append(vectors[drawn & good])
+    learnt_from = np.concatenate(points)[_order(names)]
+    centroids = np.zeros((0, size), np.float32)
+    if len(learnt_from):
+        centroids, _ = kmeans(
+            learnt_from,
+            settings.clusters(total),
+            rounds=settings.rounds,
+            tries=settings.tries,
+            seed=settings.seed,
+        )
+    labels = [assign(from_arrow(_vectors(job, store, part), size), centroids) for part in parts]
+    order, numbers = _order(ids), np.empty(total, np.int32)
+    numbers[order] = number(np.concatenate([np.zeros(0, np.int32), *labels])[order], centroids, settings.merge)[0]
+    ends = np.cumsum([len(of_part) for of_part in ids])
+    for part, of_part, end in zip(parts, ids, ends, strict=True):
+        write_clusters(store, stage, part, of_part, pa.array(numbers[end - len(of_part) : end], pa.int32()))
 
 
-def _clusters(clips: pa.Table, recipe: Recipe) -> npt.NDArray[np.int32]:
-    vectors = clips["descriptor"].combine_chunks()
-    filled = pc.fill_null(vectors, pa.scalar([0.0] * SIZE, vectors.type)) if vectors.null_count else vectors
-    return cluster(np.asarray(filled.flatten(), np.float32).reshape(-1, SIZE), recipe.concepts)
+def _order(ids: Sequence[pa.ChunkedArray]) -> npt.NDArray[np.int64]:
+    """Row numbers by rising id."""
+    return np.asarray(pc.sort_indices(pa.chunked_array([c for one in ids for c in one.chunks], pa.string())), np.int64)
 
 
-def _tracks(clips: pa.Table, least_quality: int) -> list[Track]:
+def _read(job: Job, store: Store, part: Part, columns: set[str]) -> pa.Table:
+    return read_parts(store, f"{job.recipe.scan_stage}/clips", [part], job.recipe.scan_schema, columns)
+
+
+def _vectors(job: Job, store: Store, part: Part) -> pa.ChunkedArray:
+    """The column that is clustered; null where a clip has no vector."""
+    name = job.recipe.concepts.vectors
+    clips = _read(job, store, part, {name})
+    if name not in clips.column_names:
+        costly = pa.schema([f for f in job.recipe.measure_schema if f.name in ("clip_id", name)])
+        clips = join(clips, read_parts(store, f"{job.recipe.measure_stage}/clips", [part], costly))
+    return clips[name]
+
+
+def _size(job: Job, store: Store, part: Part) -> int | None:
+    return pc.max(pc.list_value_length(_vectors(job, store, part))).as_py()  # type: ignore[no-any-return]
+
+
+def _tracks(job: Job, store: Store, parts: Sequence[Part]) -> list[Track]:
     names = ["clip_id", "video_id", "shot", "fingerprint", "fingerprint_quality", "fingerprint_us"]
     tracks = []
-    for row in clips.select(names).to_pylist():
-        if row["fingerprint"] is None:
-            continue
-        hashes = np.frombuffer(row["fingerprint"], np.uint8).reshape(-1, BITS // 8)
-        trusted = np.asarray(row["fingerprint_quality"]) >= least_quality
-        times = np.asarray(row["fingerprint_us"], np.float64)[trusted] / 1e6
-        tracks.append(Track(row["clip_id"], hashes[trusted], times, f"{row['video_id']}/{row['shot']}"))
+    for part in parts:
+        for row in _read(job, store, part, {*names}).select(names).to_pylist():
+            if row["fingerprint"] is None:
+                continue
+            hashes = np.frombuffer(row["fingerprint"], np.uint8).reshape(-1, BITS // 8)
+            trusted = np.asarray(row["fingerprint_quality"]) >= job.recipe.copies.quality
+            times = np.asarray(row["fingerprint_us"], np.float64)[trusted] / 1e6
+            tracks.append(Track(row["clip_id"], hashes[trusted], times, f"{row['video_id']}/{row['shot']}"))
     return tracks
 
 

@@ -19,6 +19,7 @@ from curation import doctor as doctor_module
 from curation import explain, recipes
 from curation.export import export as export_clips
 from curation.folder import Folder
+from curation.picking_cli import retrieve, similar
 from curation.recipe import Recipe, with_settings
 from curation.review.cli import review
 from curation.run import Result, plan_run, run
@@ -34,6 +35,8 @@ app = typer.Typer(
 )
 
 app.add_typer(tags_app, name="tags")
+app.command()(similar)
+app.command()(retrieve)
 app.command()(review)
 
 Sources = Annotated[list[str], typer.Argument(help="Files, folders, globs, lists (txt, jsonl, parquet) or URLs.")]

@@ -5,10 +5,13 @@ from __future__ import annotations
 import dataclasses
 from typing import Literal, get_args
 
+import pyarrow.compute as pc
+
 from curation.recipe import Recipe, Subset
 from curation.recipes.embedded import SIGNALS, embedded
 from dedup.quotas import Quota
 from dedup.resample import Resample
+from filters.clip import ClipEmbedding
 from filters.cuts import Cuts
 from filters.draw import Draw
 from filters.laion import LaionAesthetics
@@ -17,11 +20,18 @@ from filters.rules import Rule
 from filters.vectors import MotionVectors
 from manifests.buckets import MOVIE_GEN_SFT_LENGTHS, Buckets
 from manifests.media.scan import Pieces
+from manifests.reviews import KEEP
 
 Stage = Literal["low_res", "high_res", "sft"]
 
 AT_180 = 0.75
 """VMAF motion at 180 pixels' short side over that at the film's own size: the median of eleven real clips."""
+
+HAND_PICKED = (
+    Subset("sft_balanced", (Rule("retrieved", where=pc.field("retrieved_as").is_valid(), says="retrieved_as is set"),)),
+    Subset("sft_picked", (Rule("picked", where=pc.field("review") == KEEP, says="review is keep"),)),
+)
+"""Of fine-tuning: what `vidcurate retrieve` took so that every verb has its share, and what people kept in review."""
 
 _SHORT_SIDE = {"low_res": 720, "high_res": 768, "sft": 768}
 _LANDSCAPE = {"low_res": 0.6, "sft": 0.8}
@@ -51,6 +61,7 @@ def moviegen(
                its bound times 0.75 for that; vectors in coded pixels per frame; the slide show detector; the embedded
                looks score where `learned` is off; for sft, stricter looks and motion and clips over 10.6 s; people by
                faces and figures in place of retrieval by verbs; 4:3 and 3:4 among the aspects
+    By hand:   for sft, `vidcurate retrieve` and `vidcurate review` fill the subsets sft_balanced and sft_picked
     Cost:      the default run, and a third more decoding for the motion vectors
     Expect:    in the paper 25 % pass the size, 7 % landscape, 1.94 % text, and less than 1 % everything
     """
@@ -66,7 +77,7 @@ def moviegen(
         signals=(*SIGNALS, MotionVectors()),
         costly=(
             *base.costly,
-            *((LaionAesthetics(which="middle"),) if learned else ()),
+            *((LaionAesthetics(which="middle"), ClipEmbedding()) if learned else ()),
             *((People(),) if strict else ()),
         ),
         derived=(*base.derived, draw),
@@ -89,7 +100,7 @@ def moviegen(
             Rule("slideshow", "slideshow", high=0.7, why="ours; Movie Gen drops slide shows"),
             Rule("jitter", "cuts_per_s", high=0.85, why="Movie Gen B.1: below 0.85 shots a second"),
         ),
-        subsets=(Subset(stage),),
+        subsets=(Subset(stage), *(HAND_PICKED if strict else ())),
         cuts=Cuts(detector="scdet"),
         pieces=Pieces(longest=16.0, shortest=least, trim_start=trim_start),
         resample=_resample(stage),

@@ -28,11 +28,14 @@ import numpy.typing as npt
 
 from dedup.cells import Cells, best, visits
 from dedup.pairs import Pairs, alike, nearest_of_each
-from dedup.shards import Shard, write_shard
+from dedup.shards import Shard, read_all, write_shard
 from dedup.vectors import Blocks, Floats, Rows, count, sample, stretches, unit
 
 FORMAT = 1
-_BLOCK = 16384
+_BLOCK = 65536
+"""Rows whose pairs are looked for together: the more, the more of them visit a cell while it is in memory."""
+
+_QUERIES = 16384
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,7 +181,7 @@ class Index:
             raise ValueError(f"queries of shape {vectors.shape} for an index of vectors of {self.header.size} numbers.")
         probes = min(probes, len(self.cells))
         cosines, numbers = np.full((len(vectors), k), -np.inf, np.float32), np.full((len(vectors), k), -1, np.int64)
-        step = max(1, min(_BLOCK, (1 << 24) // (probes * max(k, 1))))
+        step = max(1, min(_QUERIES, (1 << 24) // (probes * max(k, 1))))
         for start in range(0, len(vectors), step):
             some = slice(start, start + step)
             cells = self.cells.nearest(vectors[some], probes)
@@ -248,9 +251,7 @@ class Index:
 
     def _read(self, name: str, start: int, end: int | None = None) -> npt.NDArray[Any]:
         """Rows of cells start to end (half open; one cell if not given) of all shards."""
-        end = start + 1 if end is None else end
-        parts = [shard.read(name, start, end) for shard in self._shards]
-        return parts[0] if len(parts) == 1 else np.concatenate(parts)
+        return read_all(self._shards, name, start, start + 1 if end is None else end)
 
     def _with_twins(self, cosines: Floats, numbers: Rows) -> tuple[Floats, Rows]:
         """The same (Q, k) with the rows that stand behind those found."""

@@ -69,7 +69,7 @@ class Shard:
     def __init__(self, folder: Path):
         try:
             self.starts: Rows = np.load(folder / "starts.npy", allow_pickle=False)
-            self._files = {name: _Rows(folder / f"{name}.npy") for name in ("vectors", "codes", "ids", "twins")}
+            self.files = {name: _Rows(folder / f"{name}.npy") for name in ("vectors", "codes", "ids", "twins")}
         except FileNotFoundError:
             raise LostShard(
                 f"{folder}: this shard of the index is gone; build the index again, the rest is kept."
@@ -80,17 +80,24 @@ class Shard:
     def __len__(self) -> int:
         return int(self.starts[-1])
 
-    def read(self, name: str, start: int, end: int) -> npt.NDArray[Any]:
-        """Of one file, the rows of cells start to end (half open)."""
-        return self._files[name].read(int(self.starts[start]), int(self.starts[end]))
-
     def twins(self) -> Rows:
         """(T, 2), see above."""
-        return self._files["twins"].read()
+        return self.files["twins"].read(0, self.files["twins"].room(self.files["twins"].count))
 
     def close(self) -> None:
-        for file in self._files.values():
+        for file in self.files.values():
             file.close()
+
+
+def read_all(shards: Sequence[Shard], name: str, start: int, end: int) -> npt.NDArray[Any]:
+    """Of one file of each shard, the rows of cells start to end (half open), one shard after the other."""
+    bounds = [(int(shard.starts[start]), int(shard.starts[end])) for shard in shards]
+    rows = shards[0].files[name].room(sum(b - a for a, b in bounds))
+    filled = 0
+    for shard, (a, b) in zip(shards, bounds, strict=True):
+        shard.files[name].read(a, rows[filled : filled + b - a])
+        filled += b - a
+    return rows
 
 
 class LostShard(ValueError):
@@ -107,25 +114,24 @@ class _Rows:
             raise ValueError(f"{path.name} is of .npy version {version}")
         shape, _, self._kind = np.lib.format.read_array_header_1_0(self._file)
         self._start, self._width = self._file.tell(), shape[1:]
-        self._count = shape[0]
+        self.count = shape[0]
         self._bytes = int(np.prod(self._width, dtype=np.int64)) * self._kind.itemsize
-        if path.stat().st_size != self._start + shape[0] * self._bytes:
+        if path.stat().st_size != self._start + self.count * self._bytes:
             raise ValueError(f"{path.name} is cut short")
 
-    def read(self, start: int = 0, end: int | None = None) -> npt.NDArray[Any]:
-        end = self._count if end is None else end
-        rows: Any = np.empty((end - start, *self._width), self._kind)
-        if rows.size:
-            left = memoryview(rows).cast("B")
-            self._file.seek(self._start + start * self._bytes)
-            while left:
-                got = self._file.readinto(left)
-                if not got:
-                    raise LostShard(
-                        f"{self._file.name}: cut short while it was read; delete its folder and build the index again."
-                    )
-                left = left[got:]
-        return rows
+    def room(self, rows: int) -> npt.NDArray[Any]:
+        return np.empty((rows, *self._width), self._kind)
+
+    def read(self, start: int, into: Any) -> npt.NDArray[Any]:
+        """Fills the array `into` with the rows from `start` on."""
+        left = memoryview(into).cast("B") if into.size else b""
+        self._file.seek(self._start + start * self._bytes)
+        while left:
+            got = self._file.readinto(left)
+            if not got:
+                raise LostShard(f"{self._file.name}: cut short while it was read; build the index again.")
+            left = left[got:]
+        return np.asarray(into)
 
     def close(self) -> None:
         self._file.close()

@@ -17,7 +17,7 @@ from filters.rules import judge
 from manifests import packs
 from manifests.media.again import look_again
 from manifests.store import Store
-from manifests.types import Clip, Frames, MediaError, Sampling
+from manifests.types import Clip, Frames, Image, MediaError, Sampling
 
 
 def measure_part(packed: bytes, part: Part, _scanned: Receipt | None = None) -> Receipt:
@@ -88,8 +88,10 @@ def _measure_batch(job: Job, store: Store, batch: Sequence[Row]) -> list[Row]:
     packed = {want for want in wants if packs.holds(job.recipe.pack, want)}
     found = packs.load(store, batch[0]["pack"], [clip.id for clip in clips])
     rows = {row["clip_id"]: row for row in found.to_pylist()}
+    pictures: list[dict[int, Image]] = [{} for _ in clips]
     frames: list[dict[Sampling, Frames]] = [
-        {want: packs.frames(rows[clip.id], want.cap) for want in packed} for clip in clips
+        {want: packs.frames(rows[clip.id], want.cap, decoded) for want in packed}
+        for clip, decoded in zip(clips, pictures, strict=True)
     ]
     unread: list[str | None] = [None] * len(batch)
     for k, row in enumerate(batch):

@@ -102,12 +102,11 @@ class Effects:
 def _steps(grays: Sequence[Any], least: int) -> Share:
     """(H, W - 10): share of the frames in which luma steps from left to right here by at least `least`, and by more
     than one and four columns beside."""
-    count = np.zeros(())
+    count = np.zeros((grays[0].shape[0], grays[0].shape[1] - 2 * _OFF), np.uint8)
     for gray in grays:
         step = cv2.absdiff(gray[:, 2:], gray[:, :-2])
         beside = cv2.max(cv2.max(step[:, :-8], step[:, 8:]), cv2.max(step[:, 1:-7], step[:, 7:-1]))
-        here = step[:, 4:-4]
-        count = count + ((here > beside) & (here >= least))
+        count += step[:, 4:-4] > np.maximum(beside, least - 1)
     return np.asarray(count / np.float32(len(grays)), np.float32)
 
 
@@ -128,7 +127,7 @@ def _best_column(edge: npt.NDArray[np.bool_]) -> float:
     """Largest share of rows, an edge being free to lie one column beside; the picture's own rim does not count."""
     wide = cv2.dilate(edge.astype(np.uint8), np.ones((1, 3), np.uint8))
     rim = max(1, edge.shape[1] // 50)
-    return float(wide.mean(axis=0)[rim:-rim].max())
+    return float(cv2.reduce(wide, 0, cv2.REDUCE_SUM, dtype=cv2.CV_32S)[0, rim:-rim].max() / len(edge))
 
 
 def _rectangle(upright: Sequence[Line], level: Sequence[Line], width: int) -> float:

@@ -15,6 +15,7 @@ millisecond-level face detector".
 from __future__ import annotations
 
 import functools
+import itertools
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -33,6 +34,9 @@ from manifests.types import Clip, Frames, Image
 
 Boxes = npt.NDArray[np.float64]
 """(faces, 4): left, top, width, height, in pixels."""
+
+Moved = npt.NDArray[np.uint8]
+"""(N-1, H, W): smoothed absolute differences of neighbouring frames."""
 
 
 class FaceDetector(Protocol):
@@ -73,7 +77,7 @@ class Haar:
         return len(self._windows("haarcascade_frontalface_default.xml", near, int(0.7 * w))) > 0
 
 
-_LEAST_PIXELS = 22
+_LEAST_PIXELS = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,21 +96,24 @@ class YuNet:
         return np.zeros((0, 4)) if found is None else np.asarray(found[:, :4], np.float64)
 
 
+_NONE: Boxes = np.zeros((0, 4))
+
+
 @dataclass(frozen=True, slots=True)
 class Looked:
-    """What a detector finds in a few frames, evenly spread; for `Frames.share`, as two signals ask. Where every second
-    one of them shows no face, the others are not looked at, and are taken to show none."""
+    """What a detector finds in a few frames, evenly spread; for `Frames.share`, as several signals may ask. Where the
+    first of every `stride` frames shows no face, the others are not looked at, and are taken to show none."""
 
     detector: FaceDetector
     looks: int
+    stride: int = 2
 
     def __call__(self, frames: Frames) -> list[Boxes]:
         pictures = [frames.images[k] for k in spread(len(frames), self.looks)]
-        found = [np.zeros((0, 4))] * len(pictures)
-        found[::2] = [self.detector.find(picture) for picture in pictures[::2]]
-        if any(len(boxes) for boxes in found):
-            found[1::2] = [self.detector.find(picture) for picture in pictures[1::2]]
-        return found
+        found = [self.detector.find(p) if k % self.stride == 0 else _NONE for k, p in enumerate(pictures)]
+        if not any(len(boxes) for boxes in found):
+            return found
+        return [self.detector.find(p) if k % self.stride else found[k] for k, p in enumerate(pictures)]
 
 
 def spread(count: int, looks: int) -> list[int]:
@@ -138,8 +145,10 @@ class Faces:
 
     def _measure(self, frames: Frames) -> tuple[float, float, float]:
         moved = frames.share(_moved)
-        lively = len(moved) > 0 and float(np.median((moved > _SEEN).mean(axis=(1, 2)))) > 0.25
-        found = frames.share(Looked(self.moving if lively else self.detector, self.looks))
+        lively = len(moved) > 0 and float(np.median([np.count_nonzero(m > _SEEN) / m.size for m in moved])) > 0.25
+        # Where little moves, one frame tells whether there is a face.
+        look = Looked(self.moving, self.looks) if lively else Looked(self.detector, self.looks, stride=self.looks)
+        found = frames.share(look)
         size = frames.images[0].shape[0] * frames.images[0].shape[1]
         areas = [float((boxes[:, 2] * boxes[:, 3]).max() / size) if len(boxes) else 0.0 for boxes in found]
         largest = [boxes[(boxes[:, 2] * boxes[:, 3]).argmax()] for boxes in found if len(boxes)]
@@ -148,7 +157,7 @@ class Faces:
         return float(np.median([len(boxes) for boxes in found])), float(np.median(areas)), talking
 
 
-def _talking(moved: npt.NDArray[np.float32], faces: Boxes, present: float) -> float:
+def _talking(moved: Moved, faces: Boxes, present: float) -> float:
     """How much a clip with these faces, the largest of every frame that has one, is a talking head; 0..1."""
     if not len(moved):
         return 0.0
@@ -163,14 +172,14 @@ def _talking(moved: npt.NDArray[np.float32], faces: Boxes, present: float) -> fl
     return float(present * alive * np.exp(-wander / 0.5) * np.exp(-elsewhere / 0.03))
 
 
-_SEEN = 12.0  # grey levels between two sampled frames from which a place has moved
+_SEEN = 12  # grey levels between two sampled frames from which a place has moved
 _ALIVE = 0.4  # mean change of a face that talks; a photograph of one, coded, stays below that
 
 
-def _moved(frames: Frames) -> npt.NDArray[np.float32]:
-    """(N-1, H, W): smoothed absolute differences of neighbouring frames."""
-    smooth = [cv2.GaussianBlur(p, (0, 0), 1.5).astype(np.float32) for p in frames.share(grays)]
-    return np.abs(np.diff(np.stack(smooth), axis=0))
+def _moved(frames: Frames) -> Moved:
+    smooth = [cv2.GaussianBlur(gray, (0, 0), 1.5) for gray in frames.share(grays)]
+    changes = [cv2.absdiff(before, after) for before, after in itertools.pairwise(smooth)]
+    return np.stack(changes) if changes else np.zeros((0, *smooth[0].shape), np.uint8)
 
 
 def cascade(name: str) -> cv2.CascadeClassifier:

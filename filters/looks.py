@@ -25,7 +25,7 @@ def grays(frames: Frames) -> list[Image]:
 
 def levels(frames: Frames) -> npt.NDArray[np.float64]:
     """Histograms (N, 256) of luma, each with sum 1."""
-    counts = [np.bincount(gray.ravel(), minlength=256) / gray.size for gray in frames.share(grays)]
+    counts = [cv2.calcHist([gray], [0], None, [256], [0, 256]).ravel() / gray.size for gray in frames.share(grays)]
     return np.asarray(counts, np.float64).reshape(-1, 256)
 
 

@@ -55,7 +55,8 @@ class Palette:
     def _names(self, frames: Frames) -> list[str]:
         small = np.stack([cv2.resize(i[::2, ::2], (24, 24), interpolation=cv2.INTER_AREA) for i in frames.images])
         lab = cv2.cvtColor(small.reshape(-1, 24, 3).astype(np.float32) / 255, cv2.COLOR_BGR2Lab).reshape(-1, 3)
-        nearest = np.linalg.norm(lab[:, None] - _lab()[None], axis=2).argmin(axis=1)
+        named = _lab()
+        nearest = ((named * named).sum(axis=1) - 2 * lab @ named.T).argmin(axis=1)  # of the squared distance
         share = np.bincount(nearest, minlength=len(_NAMES)) / len(nearest)
         order = np.argsort(-share, kind="stable")[:3]
         return [_NAMES[k] for k in order if share[k] >= self.least] or [_NAMES[order[0]]]

@@ -68,7 +68,7 @@ def _sharpness(gray: Image) -> float:
 def _steps(luma: npt.NDArray[np.float32], axis: int) -> npt.NDArray[np.float32]:
     """Absolute differences of neighbours along an axis, without the last row and column for both axes."""
     moved = luma[1:, :-1] if axis == 0 else luma[:-1, 1:]
-    return np.abs(moved - luma[:-1, :-1])
+    return np.asarray(cv2.absdiff(moved, luma[:-1, :-1]), np.float32)
 
 
 def _blocks(values: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
@@ -77,4 +77,4 @@ def _blocks(values: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
     whole = values[: height * _BLOCK, : width * _BLOCK]
     if min(values.shape) < _BLOCK:
         return whole.mean(keepdims=True)
-    return whole.reshape(height, _BLOCK, width, _BLOCK).mean(axis=(1, 3))
+    return np.asarray(cv2.resize(whole, (width, height), interpolation=cv2.INTER_AREA), np.float32)

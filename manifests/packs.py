@@ -68,14 +68,18 @@ def holds(pack: Sampling, want: Sampling) -> bool:
     return plain and want.fps == pack.fps and 0 < want.short <= pack.short and bool(few)
 
 
-def frames(row: Mapping[str, object], cap: int = 0) -> Frames:
-    """One row of a pack as frames; `cap` keeps at most so many, evenly spread."""
+def frames(row: Mapping[str, object], cap: int = 0, decoded: dict[int, Image] | None = None) -> Frames:
+    """One row of a pack as frames; `cap` keeps at most so many, evenly spread. decoded: pictures by their place in the
+    row; those that are there are not decoded again, others are added."""
     jpegs, times, indices = list(row["jpegs"]), list(row["times_us"]), list(row["indices"])  # type: ignore[call-overload]
+    places = list(range(len(jpegs)))
     if cap and len(jpegs) > cap:
-        chosen = [int((i + 0.5) * len(jpegs) / cap) for i in range(cap)]
-        jpegs, times, indices = ([values[k] for k in chosen] for values in (jpegs, times, indices))
+        places = [int((i + 0.5) * len(jpegs) / cap) for i in range(cap)]
+        times, indices = ([values[k] for k in places] for values in (times, indices))
+    known = {} if decoded is None else decoded
+    known.update({k: decode_image(jpegs[k]) for k in places if k not in known})
     size = (int(row["width"]), int(row["height"]))  # type: ignore[call-overload]
-    return Frames([decode_image(j) for j in jpegs], times, indices, size, float(row["fps"]))  # type: ignore[arg-type]
+    return Frames([known[k] for k in places], times, indices, size, float(row["fps"]))  # type: ignore[arg-type]
 
 
 def load(store: Store, pack: str, clip_ids: Sequence[str] | None = None) -> pa.Table:

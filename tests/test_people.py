@@ -13,7 +13,7 @@ import av
 import numpy as np
 import pytest
 
-from filters.faces import Boxes, Faces, Haar, YuNet
+from filters.faces import Boxes, Faces, Haar, Looked, YuNet
 from filters.people import PERSON, Figures, People, Segmenter
 from filters.speech import RATE, Speech, speech
 from manifests.films import speakers
@@ -129,19 +129,29 @@ def test_two_frames_must_agree() -> None:
     assert once["people"] == [0.25] and once["person_score"][0] < 0.5
 
 
-def test_faces_are_looked_for_once_for_both_signals() -> None:
-    @dataclasses.dataclass(frozen=True)
-    class Counting(Haar):
-        calls: list[int] = dataclasses.field(default_factory=list, compare=False)
+@dataclasses.dataclass(frozen=True)
+class Counting(Haar):
+    calls: list[int] = dataclasses.field(default_factory=list, compare=False)
 
-        def find(self, image: Image) -> Boxes:
-            self.calls.append(1)
-            return Haar.find(self, image)
+    def find(self, image: Image) -> Boxes:
+        self.calls.append(1)
+        return Haar.find(self, image)
 
+
+def test_faces_are_looked_for_once_whoever_asks() -> None:
     detector, given = Counting(), head(size=0.45)
-    Faces(detector)([CLIP], [given])
-    People(Figures(detector))([CLIP], [given])
+    assert given.share(Looked(detector, 4)) is given.share(Looked(detector, 4)) and len(detector.calls) == 4
+    People(Figures(detector), looks=4)([CLIP], [given])
     assert len(detector.calls) == 4
+
+
+def test_a_calm_clip_is_looked_at_once_and_a_moving_one_for_large_faces() -> None:
+    calm = seen(list(living(Scene("temple", 1.0), 640, 360, 8))[:1] * 8)
+    small, large = Counting(), Counting()
+    Faces(small, moving=large)([CLIP], [calm])
+    assert (len(small.calls), len(large.calls)) == (1, 0)
+    Faces(small, moving=large)([CLIP], [seen([np.roll(i, 40 * k, 1) for k, i in enumerate(calm.images)])])
+    assert (len(small.calls), len(large.calls)) == (1, 2)
 
 
 def test_the_segmenter_reads_published_weights(tmp_path: Path) -> None:

@@ -202,11 +202,19 @@ def status(folder: Dir) -> None:
 
 
 @app.command()
-def report(folder: Dir) -> None:
+def report(
+    folder: Dir,
+    name: Annotated[bool, typer.Option("--name-concepts", help="Name concepts in words first, by CLIP.")] = False,
+    phrases: Annotated[str, typer.Option("--phrases", help="File of names to choose from; ours if none.")] = "",
+) -> None:
     """Write DIR/report.html again from the stored tables.
 
     Example: vidcurate report out
     """
+    if name:
+        from curation.concept_names import name_them
+
+        name_them(Folder(folder), phrases)
     print(Folder(folder).report())
 
 

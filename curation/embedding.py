@@ -33,9 +33,13 @@ class Embedding:
 
     def __iter__(self) -> Iterator[Floats]:
         """Blocks (n, D); rows of clips without a vector are zeros. The same rows in the same order every time."""
+        return (vectors for _, vectors in self.named())
+
+    def named(self) -> Iterator[tuple[pa.Array, Floats]]:
+        """The same with the clips' ids."""
         size = self.size
         for batch in self._batches("clip_id", self.column):
-            yield from_arrow(batch[self.column], size, f"column {self.column}")
+            yield batch["clip_id"], from_arrow(batch[self.column], size, f"column {self.column}")
 
     def ids(self, rows: npt.NDArray[np.int64]) -> list[str]:
         """Clip ids of rows by their numbers in the walk."""

@@ -157,7 +157,7 @@ def check_columns(recipe: Recipe) -> None:
         rules.append((f"subset {subset.name}", subset.by))
     rules.append(("concepts.vectors", recipe.concepts.vectors))
     rules += [(f"quota {quota.name}", quota.column) for quota in recipe.resample.quotas]
-    rules.append(("resample.exempt", recipe.resample.exempt))
+    rules += [("resample.exempt", recipe.resample.exempt), ("concepts.vectors", recipe.concepts.vectors)]
     for who, column in rules:
         if column and column not in known:
             near = difflib.get_close_matches(column, known, 1)

@@ -1,7 +1,8 @@
-"""The taxonomy: phrases that say what people do or show, each of which goes on from "a person".
+"""Lists of phrases. The taxonomy says what people do or show, in words that go on from "a person"; another list names
+places, things and animals.
 
 Movie Gen finds videos of people by retrieval with 600 human verbs and expressions, a list that was not published. Ours
-has 600 too, from posture and sport to faces and voices, and stands in `filters/data/people.txt`.
+has 600 too, from posture and sport to faces and voices.
 
 Source: Movie Gen (arXiv 2410.13720) section on data, for the number and the use; the list is ours.
 """
@@ -18,19 +19,23 @@ KIND = "## "
 """Begins the line that names the kind of the phrases below it."""
 
 
-def phrases(file: str = "") -> tuple[str, ...]:
-    """Phrases of a list, one a line; empty lines and those that begin with # do not count. "": our list.
+PEOPLE, SCENES = "people.txt", "scenes.txt"
+"""Lists of ours: 600 human verbs and expressions; places, things, animals and happenings."""
+
+
+def phrases(file: str = "", ours: str = PEOPLE) -> tuple[str, ...]:
+    """Phrases of a list, one a line; empty lines and those that begin with # do not count. "": the one of `ours`.
 
     Raises ValueError when the file cannot be read or holds none.
     """
-    return tuple(dict.fromkeys(phrase for group in by_kind(file).values() for phrase in group))
+    return tuple(dict.fromkeys(phrase for group in by_kind(file, ours).values() for phrase in group))
 
 
-def by_kind(file: str = "") -> dict[str, tuple[str, ...]]:
+def by_kind(file: str = "", ours: str = PEOPLE) -> dict[str, tuple[str, ...]]:
     """The same by kind, which a line `## kind` begins; "" for those that stand before the first."""
     groups: dict[str, list[str]] = {"": []}
     kind = ""
-    for line in (raw.strip() for raw in _text(file).splitlines()):
+    for line in (raw.strip() for raw in _text(file, ours).splitlines()):
         if line.startswith(KIND):
             kind = line.removeprefix(KIND).strip()
             groups.setdefault(kind, [])
@@ -42,9 +47,9 @@ def by_kind(file: str = "") -> dict[str, tuple[str, ...]]:
     return found
 
 
-def _text(file: str) -> str:
+def _text(file: str, ours: str) -> str:
     if not file:
-        return _ours()
+        return _packaged(ours)
     try:
         return Path(file).expanduser().read_text()
     except (OSError, UnicodeError) as error:
@@ -52,5 +57,5 @@ def _text(file: str) -> str:
 
 
 @functools.cache
-def _ours() -> str:
-    return (importlib.resources.files("filters") / "data" / "people.txt").read_text()
+def _packaged(name: str) -> str:
+    return (importlib.resources.files("filters") / "data" / name).read_text()

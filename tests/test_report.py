@@ -159,7 +159,9 @@ def test_the_bucket_matrix_counts_every_kept_clip_once() -> None:
 
 def test_concepts_have_a_sheet_and_a_name(curated: Result, tmp_path: Path) -> None:
     shutil.copytree(curated.out, tmp_path / "out")
-    (tmp_path / "out" / "concepts.json").write_text(json.dumps({"0": "<b>rockets</b>"}))
+    table = curated.clips.to_pandas()
+    first = table[table.concept == 0].clip_id.iloc[0]
+    (tmp_path / "out" / "concepts.json").write_text(json.dumps({first: "<b>rockets</b>", "gone": "x"}))
     Folder(tmp_path / "out").report()
     shown = page(tmp_path / "out")
     assert "<b>rockets</b>" in "".join(shown.text) and "concept 0" not in "".join(shown.text)

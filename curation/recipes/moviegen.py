@@ -9,6 +9,7 @@ import pyarrow.compute as pc
 
 from curation.recipe import Recipe, Subset
 from curation.recipes.embedded import SIGNALS, embedded
+from dedup.concepts import Concepts
 from dedup.quotas import Quota
 from dedup.resample import Resample
 from filters.clip import ClipEmbedding
@@ -103,6 +104,7 @@ def moviegen(
         subsets=(Subset(stage), *(HAND_PICKED if strict else ())),
         cuts=Cuts(detector="scdet"),
         pieces=Pieces(longest=16.0, shortest=least, trim_start=trim_start),
+        concepts=Concepts(vectors="clip_embedding") if learned else base.concepts,
         resample=_resample(stage),
         buckets=Buckets(lengths=MOVIE_GEN_SFT_LENGTHS) if strict else Buckets(),
     )

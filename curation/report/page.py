@@ -23,7 +23,8 @@ PER_GROUP = 6
 CONCEPTS = 12
 PER_CONCEPT = 8
 CONCEPT_NAMES = "concepts.json"
-"""Optional file in an output folder: an object from a concept's number, as text, to its name."""
+"""Optional file in an output folder: an object from a clip's id to the name of the concept that it is in. Numbers of
+concepts change when clips are judged anew; ids do not."""
 _COLUMNS = (
     "clip_id", "uri", "start_us", "end_us", "duration_s", "width", "height", "pack", "failed_rules", "kept", "sampled",
     "copy_group", "copy_of", "copy_similarity", "caption", "concept", "camera_motion", "motion_flow",
@@ -39,7 +40,7 @@ def write_report(
     concept_names: Mapping[int, str] | None = None,
 ) -> str:
     """Writes report.html and returns its path. concept_names: for want of them, those in CONCEPT_NAMES, if any."""
-    names = _concept_names(store) if concept_names is None else concept_names
+    names = _concept_names(store, clips) if concept_names is None else concept_names
     rows = Rows(clips, _COLUMNS)
     steps = numbers.funnel(clips, recipe)
     kept = np.flatnonzero(np.asarray(clips["kept"]))
@@ -77,13 +78,16 @@ def write_report(
     return store.full("report.html")
 
 
-def _concept_names(store: Store) -> dict[int, str]:
+def _concept_names(store: Store, clips: pa.Table) -> dict[int, str]:
     if not store.exists(CONCEPT_NAMES):
         return {}
     try:
-        return {int(number): str(name) for number, name in store.read_json(CONCEPT_NAMES).items()}
+        names = {str(clip): str(name) for clip, name in store.read_json(CONCEPT_NAMES).items()}
     except (ValueError, AttributeError):
-        raise ValueError(f'{store.full(CONCEPT_NAMES)}: write names as {{"0": "a name", "1": "another"}}.') from None
+        raise ValueError(f'{store.full(CONCEPT_NAMES)}: write names as {{"a clip_id": "a name"}}.') from None
+    named = clips.filter(pc.is_in(clips["clip_id"], value_set=pa.array(names, pa.string())))
+    pairs = zip(named["concept"].to_pylist(), named["clip_id"].to_pylist(), strict=True)
+    return {concept: names[clip] for concept, clip in pairs if concept is not None}
 
 
 def _concepts(clips: pa.Table, rows: Rows, names: Mapping[int, str]) -> list[tuple[str, int, list[Row]]]:

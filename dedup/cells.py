@@ -13,7 +13,7 @@ from pathlib import Path
 import faiss
 import numpy as np
 
-from dedup.kmeans import kmeans
+from dedup.kmeans import kmeans, polish
 from dedup.signs import planes
 from dedup.vectors import Floats, Rows, one_thread
 
@@ -22,6 +22,10 @@ Fetch = Callable[[int], tuple[Floats, Rows]]
 
 _ALL = 8192
 """Up to that many centroids a query is compared with all of them; beyond, with those of its nearest families."""
+
+_POLISH = 5
+"""Rounds of k-means among all centroids, after which a row's neighbours lie in fewer cells: with 977 cells for a
+million clustered vectors, 24 of them held 97.9 % instead of 95.8 %."""
 
 _FAMILIES = 32
 """Of 98,000 centroids in 313 families, these hold the nearest for 98 % of queries, at a fifth of the time."""
@@ -43,6 +47,9 @@ class Cells:
         if cells <= 1 or len(points) < 2:
             return cls.single(points.shape[1], seed)
         centroids, families = kmeans(points, cells, rounds=rounds, seed=seed, spherical=True)
+        if cells <= _ALL:
+            centroids = polish(points, centroids, rounds=_POLISH, seed=seed, spherical=True)
+            families = np.array([0, len(centroids)])
         sums = np.add.reduceat(centroids, families[:-1], axis=0)
         heads = sums / np.maximum(np.linalg.norm(sums, axis=1, keepdims=True), 1e-12)
         return cls(centroids, families, heads, planes(points.shape[1], seed))

@@ -14,8 +14,11 @@ import faiss
 import numpy as np
 import numpy.typing as npt
 
-from dedup.kmeans import kmeans, nearest
+from dedup.kmeans import kmeans, nearest, polish
 from dedup.vectors import Blocks, Floats, count, one_thread, sample, unit
+
+_POLISH = 5
+"""Rounds in one level after k-means in two."""
 
 Labels = npt.NDArray[np.int32]
 
@@ -71,7 +74,8 @@ def learn(blocks: Blocks, rows: int, settings: Concepts) -> Floats:
     if not len(points):
         return np.zeros((0, size), np.float32)
     wanted = settings.clusters(rows)
-    return kmeans(points, wanted, rounds=settings.rounds, tries=settings.tries, seed=settings.seed)[0]
+    centroids, families = kmeans(points, wanted, rounds=settings.rounds, tries=settings.tries, seed=settings.seed)
+    return polish(points, centroids, rounds=_POLISH, seed=settings.seed) if len(families) > 2 else centroids
 
 
 def assign(block: npt.NDArray[np.floating], centroids: Floats) -> Labels:

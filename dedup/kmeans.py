@@ -38,13 +38,20 @@ def kmeans(
     return np.concatenate(fine), np.append(0, np.cumsum(shares))
 
 
+def polish(points: Floats, centroids: Floats, *, rounds: int, seed: int = 0, spherical: bool = False) -> Floats:
+    """Centroids (K, D) after some more rounds in which all of them compete for each point, in one level."""
+    return _one_level(points, len(centroids), rounds, 1, seed, spherical, centroids)
+
+
 def nearest(points: npt.NDArray[np.float32], centroids: Floats) -> Rows:
     """Number (N,) of the centroid that is nearest to each point (N, D) by Euclidean distance."""
     with one_thread():
         return np.asarray(faiss.knn(np.ascontiguousarray(points, np.float32), centroids, 1)[1][:, 0], np.int64)
 
 
-def _one_level(points: Floats, clusters: int, rounds: int, tries: int, seed: int, spherical: bool) -> Floats:
+def _one_level(
+    points: Floats, clusters: int, rounds: int, tries: int, seed: int, spherical: bool, start: Floats | None = None
+) -> Floats:
     means = faiss.Kmeans(
         points.shape[1],
         clusters,
@@ -55,7 +62,7 @@ def _one_level(points: Floats, clusters: int, rounds: int, tries: int, seed: int
         spherical=spherical,
     )
     with one_thread():
-        means.train(points)
+        means.train(points, init_centroids=start)
     return np.asarray(means.centroids, np.float32)
 
 

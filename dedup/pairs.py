@@ -84,7 +84,9 @@ def alike(
                 continue
         others = b() if others is None else others
         if not signs or len(here) > _DENSE * len(some) * size:
-            here, there = _nearest(a[some], others, most)
+            here, there = _above(a[some], others, threshold - 2 * ROUNDING)
+            if len(here) > most * len(some):
+                here, there = _nearest(a[some], others, most)
         cosines = _cosines(a, others, some[here], there)
         good = cosines >= threshold - ROUNDING
         found.append((some[here[good]], there[good], cosines[good]))
@@ -98,6 +100,14 @@ def nearest_of_each(a: Rows, b: Rows, cosines: Floats, most: int) -> npt.NDArray
     ranked = a[order]
     starts = np.searchsorted(ranked, ranked)
     return order[np.arange(len(order)) - starts < most]
+
+
+def _above(a: Floats, b: Floats, threshold: float) -> tuple[Rows, Rows]:
+    index = faiss.IndexFlatIP(b.shape[1])
+    index.add(b)
+    with one_thread():
+        ends, _, at = index.range_search(np.ascontiguousarray(a), threshold)
+    return np.repeat(np.arange(len(a)), np.diff(ends.astype(np.int64))), at
 
 
 def _nearest(a: Floats, b: Floats, most: int) -> tuple[Rows, Rows]:

@@ -98,7 +98,7 @@ def _cluster(job: Job, store: Store, stage: str, parts: Sequence[Part]) -> None:
     size = next(filter(None, (_size(job, store, part) for part in parts)), 1)
     names, points = [pa.chunked_array([], pa.string())], [np.zeros((0, size), np.float32)]
     for part, of_part in zip(parts, ids, strict=True):
-        drawn = luck(of_part.to_pylist(), settings.seed) < settings.sample / total
+        drawn = luck(of_part.to_pylist(), settings.seed) < settings.sample / max(total, 1)
         vectors, good = unit(from_arrow(_vectors(job, store, part), size))
         names.append(of_part.filter(pa.array(drawn & good)))
         points.append(vectors[drawn & good])

@@ -128,9 +128,7 @@ def test_concepts_are_named_by_the_nearest_phrase() -> None:
     centroids = np.vstack([texts[2] + 0.1, texts[0], np.zeros(8)]).astype(np.float32)
     assert name_concepts(centroids, 5 * texts, phrases) == ["a street at night", "a dog", None]
     for wrong in (texts[:2], texts[:, :5]):
-        with pytest.raises(
-            ValueError, match=r"3 phrases with embeddings .* concepts of 8 numbers"
-        ):
+        with pytest.raises(ValueError, match=r"3 phrases with embeddings .* concepts of 8 numbers"):
             name_concepts(centroids, wrong, phrases)
     with pytest.raises(ValueError, match="0 phrases"):
         name_concepts(centroids, np.zeros((0, 8)), [])

@@ -1,14 +1,14 @@
 """How well and how fast neighbours and concepts are found among up to a million vectors of 512 numbers.
 
-`python -m benchmarks.dedup [--rows 10000 100000 1000000] [--folder SCRATCH] [--save FILE]`
+`python -m benchmarks.dedup [--rows 10000 100000 1000000] [--check 4000000] [--folder SCRATCH] [--save FILE]`
 
 1. for each number of rows, in one thread: an index is built and all pairs with a cosine of at least 0.75 are found;
    their recall is that among the pairs of 2,000 sampled rows that exact search finds in the same run
 2. the same with two Dask workers that build shards on disk, for the largest number of rows
 3. FAISS' own inverted files on the same cells, in one thread
 4. concepts: k-means on a sample, and every row assigned
-5. what a hundred million rows take, from the cost of a row: comparing with the centroids is measured with as many as
-   those would have, the rest is what the largest run took
+5. what a hundred million rows take, from the cost of a row with workers: comparing it with the centroids is measured
+   with as many as those would have, the rest is as before; `--check ROWS` holds this against one more run
 
 Every measurement has a process of its own, so that its peak of memory is its own.
 """
@@ -96,12 +96,17 @@ def workers(vectors: Column, folder: Path) -> dict[str, Any]:
         seconds = time.perf_counter() - start
         memory = [peak_memory_mb() / 1024, *(mb / 1024 for mb in client.run(peak_memory_mb).values())]
     with Index.open(folder) as index:
-        shards = index.header.shards
+        cells, shards = index.cells, index.header.shards
+    block = next(iter(vectors))
     return {
         "rows": len(vectors),
         "workers": WORKERS,
         "shards": shards,
+        "cells": len(cells),
         "seconds": round(seconds, 2),
+        "core microseconds per row": round(seconds * WORKERS / len(vectors) * 1e6, 1),
+        "of these, centroids": round(sum(_centroids(cells, block, n) for n in (1, Neighbours().probes)), 1),
+        "disk, bytes per clip": _bytes(folder, len(vectors)),
         "peak memory of driver and workers, GB": [round(m, 2) for m in memory],
         "peak memory, GB": round(sum(memory), 2),
         **recalls(exact(vectors, THRESHOLD), pairs),
@@ -226,17 +231,20 @@ def _distance(points: Floats, centroids: Floats) -> float:
 def main() -> None:
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     options.add_argument("--rows", type=int, nargs="+", default=[10_000, 100_000, 1_000_000])
+    options.add_argument(
+        "--check", type=int, help="rows of one more run with workers, to hold the last figures against"
+    )
     options.add_argument("--folder", type=Path, help="where to write vectors and indexes, about 5 kB per row; removed")
     options.add_argument("--save", type=Path, help="write the figures to this JSON file")
     chosen = options.parse_args()
     with tempfile.TemporaryDirectory(dir=chosen.folder) as scratch:
-        figures = measure(sorted(chosen.rows), Path(scratch))
+        figures = measure(sorted(chosen.rows), chosen.check, Path(scratch))
     if chosen.save:
         chosen.save.parent.mkdir(parents=True, exist_ok=True)
         chosen.save.write_text(json.dumps(figures, indent=1) + "\n")
 
 
-def measure(rows: list[int], scratch: Path) -> dict[str, Any]:
+def measure(rows: list[int], check: int | None, scratch: Path) -> dict[str, Any]:
     figures: dict[str, Any] = {"machine": machine(), "targets": TARGETS, "neighbours, one thread": []}
     for n in rows:
         shutil.rmtree(scratch / "vectors", ignore_errors=True)
@@ -253,6 +261,10 @@ def measure(rows: list[int], scratch: Path) -> dict[str, Any]:
         ("cells of 100 million rows", coarse, ""),
     ):
         figures[name] = _apart(task, vectors, scratch / folder)
+    if check:
+        for folder in ("vectors", "index", "shared"):
+            shutil.rmtree(scratch / folder)
+        figures["neighbours, workers, check"] = _apart(workers, plant(scratch / "vectors", check), scratch / "shared")
     figures["100 million rows"] = extrapolate(figures)
     print(json.dumps(figures["100 million rows"], indent=1), flush=True)
     return figures
@@ -273,17 +285,21 @@ def growth(runs: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def extrapolate(figures: dict[str, Any]) -> dict[str, Any]:
-    """A row is compared with more centroids, by the factor measured; the rest of its cost does not change."""
-    run, far = figures["neighbours, one thread"][-1], figures["cells of 100 million rows"]
-    row = run["microseconds per row"] - run["of these, centroids"] + far["centroids, microseconds per row"]
-    hours = row * FAR / 3.6e9
-    return {
-        "microseconds per row": round(row, 1),
+    """From the run with workers. A row is compared with more centroids, as measured; the rest of its cost stays."""
+    run, far = figures["neighbours, workers"], figures["cells of 100 million rows"]
+    rest = run["core microseconds per row"] - run["of these, centroids"]
+    hours = (rest + far["centroids, microseconds per row"]) * FAR / 3.6e9
+    told = {
+        "core microseconds per row": round(hours * 3.6e9 / FAR, 1),
         "core hours": round(hours, 1),
         "hours on 1 machine of 2 cores": round(hours / 2, 1),
         "hours on 8 machines of 16 cores": round(hours / 128, 2),
         "disk of the index, GB": round(run["disk, bytes per clip"] * FAR / 1e9),
     }
+    if check := figures.get("neighbours, workers, check"):
+        told["the same for the rows of the check"] = round(rest + check["of these, centroids"], 1)
+        told["measured there"] = check["core microseconds per row"]
+    return told
 
 
 def _apart(task: Callable[[Column, Path], dict[str, Any]], vectors: Column, folder: Path) -> dict[str, Any]:

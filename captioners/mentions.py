@@ -16,16 +16,16 @@ _POSSESSIVE = re.compile(r"['’]s\b")
 _UNSPACED = re.compile(r"[\u0e00-\u0e7f\u3040-\u30ff\u3400-\u9fff]")
 """Thai, Japanese kana and Chinese characters."""
 
-_DETERMINERS = frozenset(
+_DETERMINERS = (
     "a an the this that these those some several many few another other two three four five six seven eight nine ten "
-    "his her its their my your our".split()
+    "his her its their my your our"
 )
 _IRREGULAR = {
     "people": "person", "men": "man", "women": "woman", "children": "child", "feet": "foot", "teeth": "tooth",
     "geese": "goose", "mice": "mouse", "oxen": "ox", "dice": "die", "firemen": "fireman", "policemen": "policeman",
     "fishermen": "fisherman", "snowmen": "snowman", "cacti": "cactus", "fungi": "fungus",
 }  # fmt: skip
-_SINGULAR_IN_S = frozenset("lens gas canvas bias atlas christmas".split())
+_SINGULAR_IN_S = ("lens", "gas", "canvas", "bias", "atlas", "christmas")
 
 
 def sentences(text: str) -> list[str]:
@@ -61,7 +61,7 @@ def stems(text: str) -> tuple[str, ...]:
 def key(name: str) -> tuple[str, ...]:
     """What two names of the same object have in common: stems, without determiners in front."""
     words = [*_WORD.findall(_POSSESSIVE.sub("", name.casefold()))]
-    while len(words) > 1 and words[0] in _DETERMINERS:
+    while len(words) > 1 and words[0] in _DETERMINERS.split():
         del words[0]
     return tuple(map(stem, words))
 

@@ -125,8 +125,8 @@ def test_plurals_are_the_same_word(one: str, many: str) -> None:
 
 
 def test_other_words_stay_apart() -> None:
-    words = "cat car cart dog dock box bow man map boat boot bus bush glass grass lens person dress star stair".split()
-    assert len({stem(word) for word in words}) == len(words)
+    words = "cat car cart dog dock box bow man map boat boot bus bush glass grass lens person dress star stair"
+    assert len({stem(word) for word in words.split()}) == words.count(" ") + 1
 
 
 def test_names_of_one_object() -> None:

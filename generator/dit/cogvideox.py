@@ -18,6 +18,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from generator.dit.layers import FeedForward, TimestepEmbedding, joined, modulated, patches_of, zeroed
+from generator.dit.positions import (
+    Rotation,
+    integer_grid,
+    rotary_angles,
+    rotate,
+    rotation,
+    sincos_table,
+)
+
 
 @dataclass(frozen=True, slots=True)
 class DitConfig:
@@ -85,60 +95,6 @@ class DitConfig:
         return (self.sample_frames - 1) // self.temporal_compression_ratio + 1
 
 
-def integer_grid(frames: int, height: int, width: int, device: torch.device | None = None) -> Tensor:
-    """Coordinates (time, row, column) of every token, (frames * height * width, 3), in the order of the sequence."""
-    axes = [torch.arange(n, dtype=torch.float32, device=device) for n in (frames, height, width)]
-    return torch.stack(torch.meshgrid(*axes, indexing="ij"), dim=-1).reshape(-1, 3)
-
-
-def rotary_angles(grid: Tensor, head_dim: int, theta: float = 10000.0) -> Tensor:
-    """Angle of each channel pair, (N, head_dim / 2): 2/8 of them turn with time, 3/8 each with row and column."""
-    parts = []
-    for axis, dim in enumerate((head_dim // 4, head_dim // 8 * 3, head_dim // 8 * 3)):
-        frequency = theta ** -(torch.arange(0, dim, 2, dtype=torch.float32, device=grid.device) / dim)
-        parts.append(grid[:, axis : axis + 1] * frequency)
-    return torch.cat(parts, dim=1)
-
-
-def rotate(x: Tensor, angles: Tensor) -> Tensor:
-    """x: (B, heads, N, head_dim), whose channels are interleaved pairs; turns each pair by its angle, in float32."""
-    even, odd = x.float().unflatten(-1, (-1, 2)).unbind(-1)
-    cos, sin = angles.cos(), angles.sin()
-    return torch.stack([even * cos - odd * sin, odd * cos + even * sin], dim=-1).flatten(-2).type_as(x)
-
-
-def sinusoid(positions: Tensor, dim: int) -> Tensor:
-    """(N,) -> (N, dim), sines then cosines, computed in float64."""
-    frequency = 10000.0 ** -(torch.arange(dim // 2, dtype=torch.float64, device=positions.device) / (dim / 2))
-    angles = torch.outer(positions.double(), frequency)
-    return torch.cat([angles.sin(), angles.cos()], dim=1).float()
-
-
-def sincos_table(grid: Tensor, dim: int) -> Tensor:
-    """(N, 3) -> (N, dim): a quarter for time, then 3/8 for columns and 3/8 for rows (columns first, as published)."""
-    time, space = dim // 4, 3 * dim // 8
-    return torch.cat([sinusoid(grid[:, 0], time), sinusoid(grid[:, 2], space), sinusoid(grid[:, 1], space)], dim=1)
-
-
-def timestep_features(t: Tensor, dim: int) -> Tensor:
-    """(B,) -> (B, dim), cosines then sines (DDPM, arXiv 2006.11239)."""
-    exponent = torch.arange(dim // 2, dtype=torch.float32, device=t.device) / (dim // 2)
-    frequency = torch.exp(-math.log(10000.0) * exponent)
-    angles = t.float()[:, None] * frequency
-    return torch.cat([angles.cos(), angles.sin()], dim=1)
-
-
-class TimestepEmbedding(nn.Module):
-    def __init__(self, dim: int, out_dim: int) -> None:
-        super().__init__()
-        self.dim = dim
-        self.linear_1 = nn.Linear(dim, out_dim)
-        self.linear_2 = nn.Linear(out_dim, out_dim)
-
-    def forward(self, t: Tensor) -> Tensor:
-        return self.linear_2(F.silu(self.linear_1(timestep_features(t, self.dim).to(self.linear_1.weight.dtype))))
-
-
 class PatchEmbed(nn.Module):
     """Linear maps of latent patches and of text embeddings to tokens."""
 
@@ -178,16 +134,16 @@ class ExpertNorm(nn.Module):
         self.linear = nn.Linear(config.time_embed_dim, 6 * config.width)
         self.norm = nn.LayerNorm(config.width, config.norm_eps, config.norm_elementwise_affine)
 
-    def forward(self, text: Tensor, video: Tensor, emb: Tensor) -> tuple[Tensor, Tensor]:
-        """Returns the modulated sequence [text; video] and the gate of each of its tokens."""
+    def forward(self, text: Tensor, video: Tensor, emb: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Returns the modulated sequence [text; video], the gate of text tokens and that of video tokens."""
         sets = self.linear(F.silu(emb))[:, None].chunk(6, dim=-1)
         shift, scale, gate, text_shift, text_scale, text_gate = sets
-        text = self.norm(text) * (1 + text_scale) + text_shift
-        video = self.norm(video) * (1 + scale) + shift
-        return torch.cat([text, video], dim=1), torch.cat([text_gate.expand_as(text), gate.expand_as(video)], dim=1)
+        text = modulated(self.norm(text), text_shift, text_scale)
+        video = modulated(self.norm(video), shift, scale)
+        return torch.cat([text, video], dim=1), text_gate, gate
 
 
-class Attention(nn.Module):
+class JointAttention(nn.Module):
     """Full self-attention over text and video; queries and keys are normalised per head, video ones are rotated."""
 
     def __init__(self, config: DitConfig) -> None:
@@ -200,52 +156,33 @@ class Attention(nn.Module):
         self.norm_k = nn.LayerNorm(config.attention_head_dim, eps=1e-6)
         self.to_out = nn.ModuleList([nn.Linear(width, width)])
 
-    def forward(self, x: Tensor, angles: Tensor | None) -> Tensor:
+    def forward(self, x: Tensor, by: Rotation | None) -> Tensor:
         q, k, v = (to(x).unflatten(-1, (self.heads, -1)).transpose(1, 2) for to in (self.to_q, self.to_k, self.to_v))
         q, k = self.norm_q(q), self.norm_k(k)
-        if angles is not None:
-            text = x.shape[1] - angles.shape[0]
-            q = torch.cat([q[:, :, :text], rotate(q[:, :, text:], angles)], dim=2)
-            k = torch.cat([k[:, :, :text], rotate(k[:, :, text:], angles)], dim=2)
+        if by is not None:
+            text = x.shape[1] - by[0].shape[0]
+            q = torch.cat([q[:, :, :text], rotate(q[:, :, text:], by)], dim=2)
+            k = torch.cat([k[:, :, :text], rotate(k[:, :, text:], by)], dim=2)
         return self.to_out[0](F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2))
-
-
-class Projection(nn.Module):
-    """A linear map and GELU (tanh), apart because the published names put them one level down."""
-
-    def __init__(self, width: int, out: int) -> None:
-        super().__init__()
-        self.proj = nn.Linear(width, out)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return F.gelu(self.proj(x), approximate="tanh")
-
-
-class FeedForward(nn.Module):
-    def __init__(self, width: int, dropout: float) -> None:
-        super().__init__()
-        self.net = nn.Sequential(
-            Projection(width, 4 * width), nn.Dropout(dropout), nn.Linear(4 * width, width), nn.Dropout(dropout)
-        )
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.net(x)
 
 
 class Block(nn.Module):
     def __init__(self, config: DitConfig) -> None:
         super().__init__()
         self.norm1 = ExpertNorm(config)
-        self.attn1 = Attention(config)
+        self.attn1 = JointAttention(config)
         self.norm2 = ExpertNorm(config)
-        self.ff = FeedForward(config.width, config.dropout)
+        self.ff = FeedForward(config.width, dropout=config.dropout)
 
-    def forward(self, x: Tensor, text: int, emb: Tensor, angles: Tensor | None) -> Tensor:
-        """x: [text; video] (B, text + N, width)."""
-        normed, gate = self.norm1(x[:, :text], x[:, text:], emb)
-        x = x + gate * self.attn1(normed, angles)
-        normed, gate = self.norm2(x[:, :text], x[:, text:], emb)
-        return x + gate * self.ff(normed)
+    def forward(self, text: Tensor, video: Tensor, emb: Tensor, by: Rotation | None) -> tuple[Tensor, Tensor]:
+        """text: (B, L, width). video: (B, N, width)."""
+        length = text.shape[1]
+        normed, text_gate, gate = self.norm1(text, video, emb)
+        seen = self.attn1(normed, by)
+        text, video = torch.addcmul(text, text_gate, seen[:, :length]), torch.addcmul(video, gate, seen[:, length:])
+        normed, text_gate, gate = self.norm2(text, video, emb)
+        said = self.ff(normed)
+        return torch.addcmul(text, text_gate, said[:, :length]), torch.addcmul(video, gate, said[:, length:])
 
 
 class FinalNorm(nn.Module):
@@ -256,7 +193,7 @@ class FinalNorm(nn.Module):
 
     def forward(self, x: Tensor, emb: Tensor) -> Tensor:
         shift, scale = self.linear(F.silu(emb))[:, None].chunk(2, dim=-1)
-        return self.norm(x) * (1 + scale) + shift
+        return modulated(self.norm(x), shift, scale)
 
 
 class CogVideoXTransformer(nn.Module):
@@ -277,29 +214,30 @@ class CogVideoXTransformer(nn.Module):
             config.width, config.out_channels * (config.patch_size_t or 1) * config.patch_size * config.patch_size
         )
         # Zero modulation: every block starts as the identity (adaLN-Zero of DiT, arXiv 2212.09748).
-        for norm in (m for m in self.modules() if isinstance(m, ExpertNorm | FinalNorm)):
-            nn.init.zeros_(norm.linear.weight)
-            nn.init.zeros_(norm.linear.bias)
+        zeroed(*(norm.linear for norm in self.modules() if isinstance(norm, ExpertNorm | FinalNorm)))
 
     def forward(
-        self, x: Tensor, t: Tensor, text: Tensor, grid: Tensor | None = None, ofs: Tensor | None = None
+        self,
+        x: Tensor,
+        t: Tensor,
+        text: Tensor,
+        grid: Tensor | None = None,
+        ofs: Tensor | None = None,
+        condition: Tensor | None = None,
     ) -> Tensor:
         """x: (B, in_channels, F, H, W) scaled latents; t: (B,) in 0..999; text: (B, L, text_embed_dim).
 
         grid: (N, 3) time, row and column of each token where they are not the integers from 0, N = F / patch_size_t *
-        H / patch_size * W / patch_size. ofs: (B,), for models with `ofs_embed_dim` (2.0 at inference).
+        H / patch_size * W / patch_size. ofs: (B,), for models with `ofs_embed_dim` (2.0 at inference). condition: more
+        channels, (B, C, F, H, W), put after those of x: `generator.dit.conditions.first_frame` of an image.
         Returns (B, out_channels, F, H, W). Raises ValueError for other shapes and sizes that the patches do not divide.
         """
         config = self.config
-        if x.ndim != 5 or x.shape[1] != config.in_channels or text.shape[2:] != (config.text_embed_dim,):
-            raise ValueError(
-                f"this model takes latents (B, {config.in_channels}, F, H, W) and text (B, L, {config.text_embed_dim})"
-                f", got {tuple(x.shape)} and {tuple(text.shape)}."
-            )
-        patch, patch_t = config.patch_size, config.patch_size_t or 1
-        size = (x.shape[2] // patch_t, x.shape[3] // patch, x.shape[4] // patch)
-        if (size[0] * patch_t, size[1] * patch, size[2] * patch) != tuple(x.shape[2:]):
-            raise ValueError(f"latents of {tuple(x.shape[2:])} are not whole patches of {(patch_t, patch, patch)}.")
+        x = x if condition is None else torch.cat([x, condition], dim=1)
+        patch = (config.patch_size_t or 1, config.patch_size, config.patch_size)
+        fits = text.ndim == 3 and text.shape[2] == config.text_embed_dim
+        wanted = f"text (B, L, {config.text_embed_dim}), got {tuple(text.shape)}"
+        size = patches_of(x, patch, config.in_channels, wanted, fits)
         if (ofs is None) == bool(config.ofs_embed_dim):
             raise ValueError("ofs must be given exactly for models with ofs_embed_dim.")
 
@@ -309,13 +247,12 @@ class CogVideoXTransformer(nn.Module):
         grid = integer_grid(*size, device=x.device) if grid is None else grid
         tokens = torch.cat([self.patch_embed.text_proj(text), self.patch_embed(x)], dim=1)
         tokens = self.embedding_dropout(self._add_positions(tokens, text.shape[1], size, grid))
-        angles = rotary_angles(grid, config.attention_head_dim) if config.use_rotary_positional_embeddings else None
+        turned = config.use_rotary_positional_embeddings
+        by = rotation(rotary_angles(grid, config.attention_head_dim)) if turned else None
+        words, video = tokens[:, : text.shape[1]], tokens[:, text.shape[1] :]
         for block in self.transformer_blocks:
-            tokens = block(tokens, text.shape[1], emb, angles)
-
-        out = self.proj_out(self.norm_out(self.norm_final(tokens[:, text.shape[1] :]), emb))
-        out = out.reshape(x.shape[0], *size, config.out_channels, patch_t, patch, patch)
-        return out.permute(0, 4, 1, 5, 2, 6, 3, 7).reshape(x.shape[0], config.out_channels, *x.shape[2:])
+            words, video = block(words, video, emb, by)
+        return joined(self.proj_out(self.norm_out(self.norm_final(video), emb)), size, patch)
 
     def _add_positions(self, tokens: Tensor, text: int, size: tuple[int, int, int], grid: Tensor) -> Tensor:
         config = self.config

@@ -16,30 +16,29 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import torch
-
-    from generator.checkpoint import Model
+    from torch import nn
 
 __all__ = ["export", "generate", "load"]
 
 Folder = str | os.PathLike[str]
 
 
-def load(folder: Folder, device: str = "cpu", dtype: torch.dtype | None = None) -> Model:
-    """The model in a diffusers-layout folder; see `generator.checkpoint.load`."""
-    from generator import checkpoint
+def load(folder: Folder, device: str = "cpu", dtype: torch.dtype | None = None) -> Any:
+    """The model in a diffusers-layout folder; see `generator.interop.load`."""
+    from generator import interop
 
-    return checkpoint.load(folder, device, dtype)
+    return interop.load(folder, device, dtype)
 
 
-def export(model: Model, folder: Folder) -> Path:
-    """Writes a model in the diffusers layout; see `generator.checkpoint.export`."""
-    from generator import checkpoint
+def export(model: nn.Module, folder: Folder) -> Path:
+    """Writes a model in the diffusers layout; see `generator.interop.export`."""
+    from generator import interop
 
-    return checkpoint.export(model, folder)
+    return interop.export(model, folder)
 
 
 def generate(

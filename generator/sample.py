@@ -18,8 +18,9 @@ from generator import torch_needed  # noqa: F401  (raises the sentence that name
 import torch
 from torch import Tensor
 
-from generator.checkpoint import load, load_schedule
+from generator.checkpoint import load_schedule
 from generator.dit.cogvideox import CogVideoXTransformer
+from generator.interop import load
 from generator.objectives import Schedule
 from generator.samplers import ddim, guided
 from generator.text import HashedWordEncoder

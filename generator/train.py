@@ -33,6 +33,7 @@ from torch import Tensor, nn
 from generator import checkpoint as ckpt
 from generator.data import TensorCache, batches, cache_latents, cache_pixels, order, pixel_batch, read_rows
 from generator.dit.cogvideox import CogVideoXTransformer
+from generator.interop import export, weights_fingerprint
 from generator.objectives import Schedule, kl_divergence, uniform_timesteps
 from generator.progress import Progress, listener
 from generator.recipes import Recipe, Training
@@ -82,10 +83,10 @@ def train(
             "vae", vae, vae_loss(vae, recipe), lambda ids: pixel_batch(pixels, ids).to(device), recipe.vae_training, run
         )
 
-        latents = TensorCache(out / "cache" / "latents", f"VAE {ckpt.weights_fingerprint(vae)}", "latents")
+        latents = TensorCache(out / "cache" / "latents", f"VAE {weights_fingerprint(vae)}", "latents")
         cache_latents(vae, run.ids, pixels, latents, lambda done, total: report("encode", done, total, {}))
         vae.config = dataclasses.replace(vae.config, scaling_factor=1 / _spread(latents, run.ids))
-        ckpt.export(vae, out / "vae")
+        export(vae, out / "vae")
 
         transformer = _seeded(recipe.seed, "transformer", lambda: CogVideoXTransformer(recipe.dit))
         encoder = _seeded(recipe.seed, "text", lambda: HashedWordEncoder(recipe.text))
@@ -98,8 +99,8 @@ def train(
 
         loss = diffusion_loss(transformer, encoder, schedule, vae.config.scaling_factor, recipe)
         _fit("dit", pair, loss, moments_and_captions, recipe.dit_training, run)
-        ckpt.export(transformer, out / "transformer")
-        ckpt.export(encoder, out / "text_encoder")
+        export(transformer, out / "transformer")
+        export(encoder, out / "text_encoder")
         ckpt.export_schedule(schedule, out / "scheduler")
 
         psnr = _show_reconstructions(vae, pixels, run.ids, out / "samples" / "vae.png")
@@ -108,7 +109,7 @@ def train(
         run.close(
             {
                 "parameters": {name: sum(p.numel() for p in model.parameters()) for name, model in models.items()},
-                "fingerprints": {name: ckpt.weights_fingerprint(model) for name, model in models.items()},
+                "fingerprints": {name: weights_fingerprint(model) for name, model in models.items()},
                 "vae_psnr_on_training_clips": psnr,
             }
         )

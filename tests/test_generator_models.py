@@ -16,7 +16,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 import generator
-from generator.checkpoint import weights_fingerprint
+from generator.interop import weights_fingerprint
 from generator.dit.cogvideox import CogVideoXTransformer, DitConfig, integer_grid, rotary_angles, sincos_table
 from generator.text import HashedWordEncoder, TextConfig, words
 from generator.vae.cogvideox import CogVideoXVae, VaeConfig

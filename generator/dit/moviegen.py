@@ -181,18 +181,25 @@ def with_condition(x: Tensor, condition: Tensor | None, channels: int) -> Tensor
 
 
 @torch.no_grad()
-def grown(model: MovieGenTransformer, max_size: tuple[int, int, int]) -> MovieGenTransformer:
+def grown(model: MovieGenTransformer, max_size: tuple[int, int, int], how: str = "interpolate") -> MovieGenTransformer:
     """A model whose position tables reach `max_size`, all else the same.
 
     Movie Gen grows the tables of space by 2 and starts one of 32 latents in time when it goes from images to videos, and
-    those of space by 3 when it goes to 768 pixels. A table of one row is repeated; longer ones are interpolated.
+    those of space by 3 when it goes to 768 pixels. how: "interpolate" stretches a table over the new length, as for a
+    higher resolution (a table of one row is repeated); "append" keeps the rows and adds small random ones, as for wider
+    pictures: sizes that were known give the same output as before.
     Raises ValueError for tables smaller than now.
     """
     if any(new < old for new, old in zip(max_size, model.config.max_size, strict=True)):
         raise ValueError(f"position tables of {model.config.max_size} cannot shrink to {max_size}.")
+    if how not in ("interpolate", "append"):
+        raise ValueError(f"position tables grow by 'interpolate' or 'append', not by {how!r}.")
     other = _like(model, replace(model.config, max_size=max_size))
     for new, old in zip(other.positions, model.positions, strict=True):
-        new.copy_(stretched(old, len(new)) if len(new) > len(old) else old)
+        if len(new) > len(old) and how == "interpolate":
+            new.copy_(stretched(old, len(new)))
+        else:
+            new.normal_(std=0.02)[: len(old)] = old
     return other
 
 

@@ -59,9 +59,9 @@ def _frames(which: Tensor) -> Tensor:
 
 
 def random_keep(batch: int, tokens: int, share: float, generator: torch.Generator | None = None) -> Tensor:
-    """MaskDiT: which of a frame's tokens stay, (batch, floor(tokens * (1 - share))) ascending int64; others are dropped.
+    """MaskDiT: which of a frame's tokens stay, (batch, floor(tokens * (1 - share))) ascending int64.
 
-    Drawn anew per sample, the same for all of its frames. Source: arXiv 2306.09305; STIV uses share 0.5.
+    Drawn anew per sample, the same for all of its frames. Source: arXiv 2306.09305; STIV drops a share of 0.5.
     Raises ValueError unless at least one token stays.
     """
     count = int(tokens * (1 - share))

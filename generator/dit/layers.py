@@ -48,10 +48,8 @@ class Attention(nn.Module):
         self.to_k = nn.Linear(context_width or width, width, bias=bias)
         self.to_v = nn.Linear(context_width or width, width, bias=bias)
         self.to_out = nn.ModuleList([nn.Linear(width, width, bias=out_bias)])
-        if qk_norm:
-            self.norm_q, self.norm_k = (nn.RMSNorm(width // heads, eps=1e-6) for _ in range(2))
-        else:
-            self.norm_q = self.norm_k = None
+        self.norm_q = nn.RMSNorm(width // heads, eps=1e-6) if qk_norm else None
+        self.norm_k = nn.RMSNorm(width // heads, eps=1e-6) if qk_norm else None
 
     def forward(
         self, x: Tensor, context: Tensor | None = None, mask: Tensor | None = None, by: Rotation | None = None
@@ -154,10 +152,8 @@ def joined(tokens: Tensor, count: Sequence[int], patch: Sequence[int], channels_
 
     channels_last: whether an element of a token is (time, row, column, channel) or (channel, time, row, column).
     """
-    if channels_last:
-        x = tokens.unflatten(-1, (*patch, -1)).movedim(-1, 2)
-    else:
-        x = tokens.unflatten(-1, (-1, *patch))
-    # (B, N, C, pt, ph, pw) -> (B, C, T, pt, H, ph, W, pw)
-    x = x.unflatten(1, tuple(count)).permute(0, 4, 1, 5, 2, 6, 3, 7)
+    elements = (*patch, -1) if channels_last else (-1, *patch)
+    x = tokens.unflatten(-1, elements)
+    x = x.movedim(-1, 2) if channels_last else x  # (B, N, C, pt, ph, pw)
+    x = x.unflatten(1, tuple(count)).permute(0, 4, 1, 5, 2, 6, 3, 7)  # (B, C, T, pt, H, ph, W, pw)
     return x.flatten(6, 7).flatten(4, 5).flatten(2, 3)

@@ -108,8 +108,8 @@ class TextProjection(nn.Module):
         self.norms = nn.ModuleList([norm(config) for _ in config.text_widths])
 
     def forward(self, texts: Sequence[Tensor]) -> Tensor:
-        parts = [norm(to(text)) for to, norm, text in zip(self.maps, self.norms, texts, strict=True)]
-        return torch.cat(parts, dim=1)
+        each = zip(self.maps, self.norms, texts, strict=True)
+        return torch.cat([normed(to(text)) for to, normed, text in each], dim=1)
 
 
 class MovieGenTransformer(nn.Module):
@@ -184,10 +184,10 @@ def with_condition(x: Tensor, condition: Tensor | None, channels: int) -> Tensor
 def grown(model: MovieGenTransformer, max_size: tuple[int, int, int], how: str = "interpolate") -> MovieGenTransformer:
     """A model whose position tables reach `max_size`, all else the same.
 
-    Movie Gen grows the tables of space by 2 and starts one of 32 latents in time when it goes from images to videos, and
-    those of space by 3 when it goes to 768 pixels. how: "interpolate" stretches a table over the new length, as for a
-    higher resolution (a table of one row is repeated); "append" keeps the rows and adds small random ones, as for wider
-    pictures: sizes that were known give the same output as before.
+    Movie Gen grows the tables of space by 2 and starts one of 32 latents in time when it goes from images to videos,
+    and those of space by 3 when it goes to 768 pixels. how: "interpolate" stretches a table over the new length, as for
+    a higher resolution (a table of one row is repeated); "append" keeps the rows and adds small random ones, as for
+    wider pictures: sizes that were known give the same output as before.
     Raises ValueError for tables smaller than now.
     """
     if any(new < old for new, old in zip(max_size, model.config.max_size, strict=True)):

@@ -1,8 +1,8 @@
 """Where a token is: grids of coordinates, rotary angles, sinusoids, and how they stretch to other sizes.
 
-A grid is (N, axes) float32: one row per token in the order of the sequence (columns turn fastest), one column per axis.
-Sources: rotary positions arXiv 2104.09864; CogVideoX (arXiv 2408.06072), section 2.2; sinusoids arXiv 1706.03762; DDPM's
-timestep features arXiv 2006.11239.
+A grid is (N, axes) float32: a row per token, in the order of the sequence (columns turn fastest), a column per axis.
+Sources: rotary positions arXiv 2104.09864; CogVideoX (arXiv 2408.06072), section 2.2; sinusoids arXiv 1706.03762;
+timestep features of DDPM, arXiv 2006.11239.
 """
 
 # mypy: disable-error-code="no-any-return"
@@ -36,7 +36,8 @@ def interpolated_grid(size: Sequence[int], trained: Sequence[int], device: torch
     At the size of training it is the integer grid. Source: STIV (arXiv 2412.07730), section 2.4.
     """
     axes = [
-        torch.arange(n, dtype=torch.float32, device=device) * (known / n) for n, known in zip(size, trained, strict=True)
+        torch.arange(n, dtype=torch.float32, device=device) * (known / n)
+        for n, known in zip(size, trained, strict=True)
     ]
     return grid_of(*axes)
 

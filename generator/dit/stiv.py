@@ -1,9 +1,9 @@
 """The transformer of STIV (arXiv 2412.07730, section 2): PixArt-alpha made a video model, in one file.
 
-Attention is factorised: to the tokens of the same frame (2D rotary positions), to the same place at all times (1D rotary
-positions), to the text. Queries and keys are RMS-normalised; every sub-layer stands between two layer norms that have
-no weights ("sandwich"); one adaptive-norm module, fed with the time, the pooled text and six numbers about the clip,
-serves all layers. With MaskDiT half of each frame's tokens skip the blocks, and two more blocks run on all of them.
+Attention is factorised: to the tokens of the same frame (2D rotary positions), to the same place at all times (1D
+rotary positions), to the text. Queries and keys are RMS-normalised; every sub-layer stands between two layer norms that
+have no weights ("sandwich"); one adaptive-norm module, fed with the time, the pooled text and six numbers about the
+clip, serves all layers. With MaskDiT half of each frame's tokens skip the blocks, and two more run on all of them.
 
 What the paper leaves open: halves of a head turn with rows and columns, rotary base 10000, one mask for all frames of a
 sample, no bias in the patch embedding. Temporal attention and cross-attention carry no scale, shift or gate.

@@ -9,6 +9,8 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
+_UNSEEN = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+"""Control characters, those that turn the direction of writing included, and halves of characters."""
 _END = re.compile(r"""(?<=[.!?…])["'”’)\]]*\s+|(?<=[。！？])\s*|\n+""")
 _ABBREVIATION = re.compile(r"(?:^|[\s(])(?:[^\W\d_]|mr|mrs|ms|dr|st|vs|no|approx|e\.g|i\.e|[ap]\.m)\.$", re.IGNORECASE)
 _WORD = re.compile(r"[^\W_]+")
@@ -26,6 +28,11 @@ _IRREGULAR = {
     "fishermen": "fisherman", "snowmen": "snowman", "cacti": "cactus", "fungi": "fungus",
 }  # fmt: skip
 _SINGULAR_IN_S = ("lens", "gas", "canvas", "bias", "atlas", "christmas")
+
+
+def one_line(text: str) -> str:
+    """A text without control characters and runs of white space."""
+    return " ".join(_UNSEEN.sub(" ", text).split())
 
 
 def sentences(text: str) -> list[str]:
@@ -66,10 +73,10 @@ def key(name: str) -> tuple[str, ...]:
     return tuple(map(stem, words))
 
 
-def named_in(name: str, parts: Sequence[str]) -> list[int]:
+def named_in(name: str, parts: Sequence[str], loosely: bool = True) -> list[int]:
     """Places of the sentences `parts` that name an object.
 
-    Its words in a row; where no sentence has them so, all of them in any order.
+    Its words in a row; loosely: where no sentence has them so, all of them in any order.
     """
     if _UNSPACED.search(name):
         return [k for k, part in enumerate(parts) if name.casefold().strip() in part.casefold()]
@@ -78,7 +85,9 @@ def named_in(name: str, parts: Sequence[str]) -> list[int]:
         return []
     words = [stems(part) for part in parts]
     in_a_row = [k for k, have in enumerate(words) if contains(have, wanted)]
-    return in_a_row or [k for k, have in enumerate(words) if set(wanted) <= set(have)]
+    if in_a_row or not loosely:
+        return in_a_row
+    return [k for k, have in enumerate(words) if set(wanted) <= set(have)]
 
 
 def contains(words: Sequence[str], wanted: Sequence[str]) -> bool:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from captioners.hallucination import Counts, count, difference, never_seen, summarise
-from captioners.mentions import key, named_in, sentences, stem
+from captioners.mentions import key, named_in, one_line, sentences, stem
 
 
 def test_the_worked_example() -> None:
@@ -143,3 +143,10 @@ def test_where_an_object_is_named() -> None:
     assert named_in("wood table", parts) == [2]  # not in a row anywhere
     assert named_in("insect", parts) == [] and named_in("all", parts) == [] and named_in("!", parts) == []
     assert named_in("猫", sentences("一只猫坐着。狗在跑！")) == [0]
+    assert named_in("red table", ["A red ball lies on a table."]) == [0]
+    assert named_in("red table", ["A red ball lies on a table."], loosely=False) == []
+
+
+def test_control_characters_are_taken_out() -> None:
+    assert one_line("a\x1b[31m b\x00\r\n\u202ec\ud800") == "a [31m b c"
+    assert one_line("می‌خواهم 👩‍🚀") == "می‌خواهم 👩‍🚀"  # joiners are part of the writing

@@ -24,6 +24,7 @@ from captioners import dsg_forms as forms
 from captioners.ask import Answer, Asker, AskError, BadAnswer, NotServed, Picture, Refused, TooLong, Unreachable, Usage
 from captioners.hallucination import Counts, count, never_seen
 from captioners.mentions import contains, key, named_in, one_line, sentences, stems
+from captioners.quoting import RULE
 
 Key = tuple[str, ...]
 Looked = tuple[bool | None, Usage, str]
@@ -149,9 +150,9 @@ class Checker:
         """Objects and claims of a caption's sentences. Raises AskError."""
         most, with_claims = self.settings.most, self.settings.claims
         tokens = 256 + 4 * sum(map(len, parts))  # about thirty for each object, and as many for each claim
-        got: Answer[Any] = await self.reader.ask(
-            forms.read(parts, with_claims), forms.reading(most, with_claims), model=self.model, max_tokens=tokens
-        )
+        form = forms.reading(most, with_claims)
+        question = forms.read(parts, with_claims)
+        got: Answer[Any] = await self.reader.ask(question, form, model=self.model, system=RULE, max_tokens=tokens)
         things: dict[Key, Thing] = {}
         for thing in (_grounded(said, parts) for said in got.value.objects[:most]):
             if thing:
@@ -178,6 +179,7 @@ class Checker:
                     [*frames[first : first + size], words],
                     forms.seen(size),
                     model=self.settings.model,
+                    system=RULE,
                     max_tokens=32 + 16 * size,
                 )
             except AskError as error:

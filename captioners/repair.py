@@ -9,6 +9,7 @@ from captioners import dsg_forms as forms
 from captioners.ask import AskError, Picture, Usage
 from captioners.dsg import Checked, Checker, Thing, raise_if_alone
 from captioners.mentions import contains, key, named_in, one_line, sentences
+from captioners.quoting import RULE
 
 ATTEMPTS = 3
 
@@ -41,7 +42,7 @@ async def repair(caption: str, checked: Checked, frames: Sequence[Picture], chec
         question = forms.rewrite(text, names, [thing.name for thing in keep], complaint)
         try:
             got = await checker.reader.ask(
-                question, forms.Rewritten, model=checker.model, max_tokens=64 + len(text), temperature=0.0
+                question, forms.Rewritten, model=checker.model, system=RULE, max_tokens=64 + len(text)
             )
         except AskError as error:
             raise_if_alone(error)

@@ -42,14 +42,14 @@ class Placed:
     ends: float = 1.0
 
 
-def picture(placed: Sequence[Placed], moment: float = 0.0, width: int = 320, height: int = 180) -> Image:
+def picture(placed: Sequence[Placed], moment: float = 0.0, width: int = 160, height: int = 90) -> Image:
     """BGR (H, W, 3) at a moment, 0..1; all that is in it drifts a little to the right."""
     image = np.full((height, width, 3), GREY, np.uint8)
     for one in placed:
         if not one.begins <= moment <= one.ends:
             continue
         color, shape = one.name.split()
-        x, y, r = int(one.x * width + 12 * moment), int(one.y * height), height // 9
+        x, y, r = int((one.x + 0.04 * moment) * width), int(one.y * height), height // 9
         if shape == "circle":
             cv2.circle(image, (x, y), r, COLORS[color], -1)
         elif shape == "square":
@@ -61,7 +61,7 @@ def picture(placed: Sequence[Placed], moment: float = 0.0, width: int = 320, hei
 
 def film(path: Path, placed: Sequence[Placed], seconds: float = 2.0, fps: float = 24.0) -> None:
     count = round(seconds * fps)
-    write(path, (picture(placed, k / (count - 1)) for k in range(count)), fps)
+    write(path, (picture(placed, k / (count - 1), 320, 180) for k in range(count)), fps)
 
 
 def jpeg(image: Image) -> bytes:
@@ -70,13 +70,14 @@ def jpeg(image: Image) -> bytes:
 
 def looked_at(image: Image) -> dict[str, tuple[float, float]]:
     """Objects in a picture, by its pixels alone, and where their middles are."""
-    palette = np.array([(GREY,) * 3, *COLORS.values()], np.int64)
-    nearest = ((image[:, :, None].astype(np.int64) - palette) ** 2).sum(axis=3).argmin(axis=2)
+    image = np.asarray(cv2.resize(image, (160, 90), interpolation=cv2.INTER_AREA), np.uint8)
+    palette = np.array([(GREY,) * 3, *COLORS.values()], np.int32)
+    nearest = ((image[:, :, None].astype(np.int32) - palette) ** 2).sum(axis=3).argmin(axis=2)
     found = {}
     for k, color in enumerate(COLORS, 1):
-        mask = cv2.morphologyEx((nearest == k).astype(np.uint8), cv2.MORPH_OPEN, np.ones((5, 5), np.uint8))
+        mask = cv2.morphologyEx((nearest == k).astype(np.uint8), cv2.MORPH_OPEN, np.ones((3, 3), np.uint8))
         for outline in cv2.findContours(mask, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)[0]:
-            if cv2.contourArea(outline) < 100:
+            if cv2.contourArea(outline) < 60:
                 continue
             box = cv2.boundingRect(outline)
             filled = cv2.contourArea(outline) / (box[2] * box[3])
@@ -104,8 +105,13 @@ def says(*names: str) -> str:
     return f"There is {', '.join(named[:-1])} and {named[-1]}." if len(named) > 1 else f"There is {named[0]}."
 
 
+def _material(content: list[dict[str, Any]]) -> Any:
+    """What stands in the fence."""
+    return json.loads(content[0]["text"].partition("<material>")[2].rpartition("</material>")[0])
+
+
 def _read(content: list[dict[str, Any]]) -> dict[str, Any]:
-    parts = json.loads(content[0]["text"])["sentences"]
+    parts = _material(content)["sentences"]
     objects: dict[str, list[int]] = {}
     claims = []
     for number, part in parts.items():
@@ -124,7 +130,7 @@ def _read(content: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 def _rewrite(content: list[dict[str, Any]]) -> dict[str, Any]:
-    asked = json.loads(content[0]["text"])
+    asked = _material(content)
     kept = []
     for part in re.findall(r"[^.]+\.", asked["caption"]):
         named = [" ".join(match) for match in _OBJECT.findall(part)]

@@ -4,11 +4,12 @@ Under a schedule a sampler calls `denoise(x, t, step)`, which returns the clean 
 timestep t; guidance is part of it. Timesteps are spaced trailing (999, 979, ..., 19 for 50 steps), so that the first is
 pure noise under zero terminal SNR. Along a flow, `euler` calls a branch of `generator.guidance`.
 
-The same mathematics as these schedulers of diffusers, and compared with them in the tests: `ddim` CogVideoXDDIMScheduler,
-DDIMScheduler and EulerDiscreteScheduler, `dpm_solver_sde` CogVideoXDPMScheduler, `dpm_solver` DPMSolverMultistepScheduler,
-`ancestral` DDPMScheduler with learned range, `euler` FlowMatchEulerDiscreteScheduler, `linear_quadratic_times` Mochi's.
-They are written out here because all but guidance is a few lines, and diffusers stays optional. There is none there for
-windows (`generator.dit.upsampler`), for joint guidance and for the index form of the linear-quadratic times.
+The same mathematics as these schedulers of diffusers, and compared with them in the tests: `ddim` is
+CogVideoXDDIMScheduler, DDIMScheduler and EulerDiscreteScheduler, `dpm_solver_sde` CogVideoXDPMScheduler, `dpm_solver`
+DPMSolverMultistepScheduler, `ancestral` DDPMScheduler with learned range, `euler` FlowMatchEulerDiscreteScheduler,
+`linear_quadratic_times` that of Mochi's pipeline. They are written out here because each is a few lines, and diffusers
+stays optional. diffusers has none for windows (`generator.dit.upsampler`), for joint guidance of image and text, and
+for the index form of the linear-quadratic times.
 
 Formulas: CogVideoX's released samplers; DDIM arXiv 2010.02502; DPM-Solver++ arXiv 2211.01095; learned variance arXiv
 2102.09672; linear-quadratic times Movie Gen (arXiv 2410.13720, section 3.4.2).
@@ -16,6 +17,7 @@ Formulas: CogVideoX's released samplers; DDIM arXiv 2010.02502; DPM-Solver++ arX
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable, Sequence
 
@@ -160,7 +162,7 @@ def euler(velocity: Branch, noise: Tensor, times: Sequence[float]) -> Tensor:
     clean, as EasyAnimate 5.1, are this one with t = 1 - sigma and the sign turned.
     """
     x = noise
-    for now, after in zip(times, times[1:], strict=False):
+    for now, after in itertools.pairwise(times):
         x = x + (after - now) * velocity(x, torch.full((len(x),), now, device=x.device))
     return x
 

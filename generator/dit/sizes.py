@@ -113,17 +113,17 @@ def moviegen_upsampler_debug() -> MovieGenConfig:
 
 
 def stiv_xl() -> StivConfig:
-    """"600M" in the paper, which counts the blocks of the text-to-image model."""
+    """ "600M" in the paper, which counts the blocks of the text-to-image model."""
     return StivConfig()
 
 
 def stiv_xxl() -> StivConfig:
-    """"1.5B" in the paper, likewise."""
+    """ "1.5B" in the paper, likewise."""
     return StivConfig(num_layers=38, width=1536, num_heads=24)
 
 
 def stiv_m() -> StivConfig:
-    """"8.7B" in the paper."""
+    """ "8.7B" in the paper."""
     return StivConfig(num_layers=46, width=3072, num_heads=48)
 
 

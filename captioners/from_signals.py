@@ -2,9 +2,6 @@
 
 They say how the camera moves, how much moves, how the light and the colours are and whether there is text. They name
 no object: what a clip shows is for a video LLM to tell.
-
-Layout of the training text, after Movie Gen: the camera motion first where it is sure, then the description, then the
-frame rate as a token.
 """
 
 from __future__ import annotations
@@ -13,28 +10,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-MODEL = "from_signals"
+from captioners.text import Layout
 
-_CAMERA = {
-    "pan_left": "pan left",
-    "pan_right": "pan right",
-    "tilt_up": "tilt up",
-    "tilt_down": "tilt down",
-    "zoom_in": "zoom in",
-    "zoom_out": "zoom out",
-    "push_in": "push in",
-    "pull_out": "pull out",
-    "truck_left": "truck left",
-    "truck_right": "truck right",
-    "pedestal_up": "pedestal up",
-    "pedestal_down": "pedestal down",
-    "arc": "arc shot",
-    "tracking": "tracking shot",
-    "roll_cw": "roll clockwise",
-    "roll_ccw": "roll counter-clockwise",
-    "static": "static shot",
-    "handheld": "handheld shot",
-}
+MODEL = "from_signals"
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,22 +29,14 @@ class FromSignals:
         look = _look(row)
         short = f"{_article(look)} {look} scene."
         raw = f"{short[:-1]} {_colors(row)}, with {_motion(row)}{_text(row)}."
-        camera = _CAMERA.get(row.get("camera_motion") or "")
-        sure = (row.get("camera_motion_confidence") or 0.0) >= self.sure
-        prefix = f"{camera.capitalize()}. " if camera and sure else ""
         return {
-            "caption": f"{prefix}{raw} {fps_token(row.get('fps'))}".strip(),
+            "caption": Layout(self.sure)(raw, row),
             "caption_raw": raw,
             "caption_short": short,
             "caption_model": MODEL,
             "caption_prompt": None,
             "caption_error": None,
         }
-
-
-def fps_token(fps: float | None) -> str:
-    """Tells the generator the frame rate, as Movie Gen does in its captions."""
-    return f"FPS-{round(fps)}" if fps else ""
 
 
 def _article(word: str) -> str:

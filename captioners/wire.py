@@ -17,7 +17,9 @@ YES_OR_NO = "Answer with yes or no only."
 
 _PASSING = {408, 409, 425, 429, 500, 502, 503, 504}
 _MOST_ALTERNATIVES = 20  # more are refused by most servers
-_CONTEXT = re.compile(r"context length|maximum model length|max_model_len|too long|longer than", re.IGNORECASE)
+_CONTEXT = re.compile(
+    r"context length|maximum model length|max_model_len|too long|longer than|at most \d+ (image|video)", re.IGNORECASE
+)
 
 
 class Elsewhere(Exception):

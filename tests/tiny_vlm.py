@@ -2,7 +2,7 @@
 
     .venv-vllm/bin/python tests/tiny_vlm.py FOLDER
 
-Nothing is downloaded: its byte-level tokenizer is trained in place on a few sentences. What it says is noise; everything
+Nothing is downloaded: its byte-level tokenizer is trained in place on a few sentences. What it says is noise; all
 around that is real.
 """
 

@@ -13,6 +13,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from captioners.captions import Captions
+from curation.captioning.kept import caption_columns
 from curation.decide import Decisions, Judged, columns_read, gathered, judged, settle
 from curation.job import Job, Part, Video, receipts
 from curation.measure import MEASURE_ERROR, derive
@@ -122,13 +124,16 @@ def _both(first: pa.Array, second: pa.Array) -> pa.Array:
     return pc.if_else(pc.is_null(first), second, pc.if_else(pc.is_null(second), first, joined))
 
 
-def caption_rows(clips: pa.Table, kept: Sequence[bool], job: Job) -> pa.Table:
+def caption_rows(store: Store, clips: pa.Table, kept: pa.ChunkedArray, job: Job) -> pa.Table:
     """Caption columns; clips that are not kept get none."""
+    captioner = job.recipe.captioner
+    if isinstance(captioner, Captions):
+        return caption_columns(store, captioner, clips, kept)
     empty: dict[str, Any] = dict.fromkeys(CAPTIONS.names)
     wanted = [name for name in clips.column_names if not is_internal(clips.schema.field(name))]
     rows = [
-        empty | job.recipe.captioner(row) if keep else empty
-        for row, keep in zip(clips.select(wanted).to_pylist(), kept, strict=True)
+        empty | captioner(row) if keep else empty
+        for row, keep in zip(clips.select(wanted).to_pylist(), kept.to_pylist(), strict=True)
     ]
     return pa.Table.from_pylist(rows, CAPTIONS)
 
@@ -165,7 +170,7 @@ def write_clips(job: Job, store: Store, parts: Sequence[Part]) -> dict[str, int]
     def finished() -> Iterator[pa.Table]:
         for piece, (start, stop) in zip(decided.blocks, itertools.pairwise(decided.starts), strict=True):
             clips, rows = measurements(job, store, piece, added=added), decided.decisions.rows(start, stop)
-            captions = caption_rows(clips, rows["kept"].to_pylist(), job)
+            captions = caption_rows(store, clips, rows["kept"], job)
             for family in (rows, captions):
                 for field in family.schema:
                     clips = clips.append_column(field, family[field.name])

@@ -12,6 +12,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from captioners.captions import Captions
 from captioners.from_signals import FromSignals
 from curation.measure import MEASURE_ERROR
 from dedup.concepts import Concepts
@@ -63,6 +64,7 @@ class Recipe:
 
     signals:  measured during the walk over the video
     costly:   measured afterwards from frame packs, only for clips that the rules on `signals` let through
+    captioner: says what kept clips show: from the signals, or by models that are asked in a stage of its own
     derived:  computed from those columns when clips are judged, in this order; one that is marked `early` reads columns
               of the walk alone, and is computed before the costly signals too
     rules:    what a clip must pass to be kept, in the order in which the report counts them
@@ -84,7 +86,7 @@ class Recipe:
     concepts: Concepts = field(default_factory=Concepts)
     resample: Resample = field(default_factory=Resample)
     buckets: Bucketing = field(default_factory=lambda: Buckets(lengths=(*MOVIE_GEN_LENGTHS, *SHORT_LENGTHS)))
-    captioner: FromSignals = field(default_factory=FromSignals)
+    captioner: FromSignals | Captions = field(default_factory=FromSignals)
     parts: Parts = field(default_factory=Parts)
 
     @property

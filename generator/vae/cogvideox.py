@@ -14,13 +14,17 @@ diffusers' `AutoencoderKLCogVideoX`, one to one, so weights travel both ways. Tw
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
-from typing import TypeAlias
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+from generator.vae.shapes import check_channels, check_video
+from generator.vae.stream import Stream, Video, added, chunks, doubled, per_frame, silu
+from generator.vae.tiles import Place, Tiling
 
 _BLOCKS = 4
 FRAMES_PER_CHUNK = 8
@@ -91,24 +95,6 @@ class VaeConfig:
         return int(2 ** (len(self.block_out_channels) - 1))
 
 
-@dataclass(slots=True)
-class Stream:
-    """What a causal network remembers between the chunks of one video: the last input frames of each convolution."""
-
-    first: bool = True
-    tails: dict[nn.Module, Tensor] = field(default_factory=dict)
-
-
-Video: TypeAlias = Tensor
-"""(B, C, F, H, W)"""
-
-
-def _per_frame(layer: nn.Conv2d, x: Video) -> Video:
-    batch, _, frames, _, _ = x.shape
-    y = layer(x.transpose(1, 2).flatten(0, 1))
-    return y.unflatten(0, (batch, frames)).transpose(1, 2)
-
-
 class CausalConv3d(nn.Module):
     """Convolution that sees this frame and the k - 1 before it; before the first frame, the first frame repeated."""
 
@@ -118,18 +104,18 @@ class CausalConv3d(nn.Module):
         self.conv = nn.Conv3d(channels, out_channels, kernel, padding=(0, kernel // 2, kernel // 2))
 
     def forward(self, x: Video, stream: Stream) -> Video:
-        if self.before:
-            tail = x[:, :, :1].expand(-1, -1, self.before, -1, -1) if stream.first else stream.tails[self]
-            x = torch.cat([tail, x], dim=2)
-            stream.tails[self] = x[:, :, -self.before :].clone()
-        return self.conv(x)
+        return self.conv(self.extended(x, stream))
+
+    def extended(self, x: Video, stream: Stream) -> Video:
+        """x and the frames before it that `conv` sees too."""
+        return stream.extended(self, x, self.before, self.before) if self.before else x
 
 
 class GroupNorm(nn.GroupNorm):
-    """Pools over all frames of the chunk. Takes the latent that `SpatialNorm` needs, and ignores it."""
+    """Takes the latent that `SpatialNorm` needs, and ignores it."""
 
     def forward(self, x: Video, stream: Stream | None = None, latent: Tensor | None = None) -> Video:
-        return super().forward(x)
+        return super().forward(x) if stream is None else stream.normed(self, x)
 
 
 class SpatialNorm(nn.Module):
@@ -143,18 +129,23 @@ class SpatialNorm(nn.Module):
 
     def forward(self, x: Video, stream: Stream, latent: Tensor | None = None) -> Video:
         assert latent is not None, "the decoder passes its input to every norm"
-        # Pointwise convolutions commute with nearest resizing, and the latent is the smaller of the two.
-        scale = _resize(self.conv_y(latent, stream), x, stream.first)
-        shift = _resize(self.conv_b(latent, stream), x, stream.first)
-        return self.norm_layer(x) * scale + shift
+        normed = stream.normed(self.norm_layer, x).unflatten(3, (latent.shape[3], -1))
+        # Pointwise convolutions commute with nearest resizing, and the latent is the smaller of the two; rows need
+        # not even be repeated.
+        scale, shift = (_spread(conv(latent, stream), x, stream.first) for conv in (self.conv_y, self.conv_b))
+        if torch.is_grad_enabled():
+            return torch.addcmul(shift, normed, scale).flatten(3, 4)
+        return normed.mul_(scale).add_(shift).flatten(3, 4)
 
 
-def _resize(latent: Video, like: Video, first: bool) -> Video:
-    """Nearest neighbour; the very first frame belongs to the first latent alone."""
-    if first and like.shape[2] > 1:
-        alone = F.interpolate(latent[:, :, :1], size=like[:, :, :1].shape[-3:])
-        return torch.cat([alone, F.interpolate(latent[:, :, 1:], size=like[:, :, 1:].shape[-3:])], dim=2)
-    return F.interpolate(latent, size=like.shape[-3:])
+def _spread(latent: Video, like: Video, first: bool) -> Tensor:
+    """Nearest neighbour in time and columns, (B, C, F, h, 1, W); the very first frame has the first latent alone."""
+    count, frames = latent.shape[2], like.shape[2]
+    if frames != count:
+        alone = 1 if first else 0
+        later = torch.arange(frames - alone, device=latent.device) * (count - alone) // (frames - alone) + alone
+        latent = latent.index_select(2, F.pad(later, (alone, 0)))
+    return latent.repeat_interleave(like.shape[4] // latent.shape[4], dim=4).unsqueeze(4)
 
 
 class ResBlock(nn.Module):
@@ -175,9 +166,14 @@ class ResBlock(nn.Module):
         self.conv_shortcut = nn.Conv3d(channels, out_channels, 1) if channels != out_channels else nn.Identity()
 
     def forward(self, x: Video, stream: Stream, latent: Tensor | None = None) -> Video:
-        h = self.conv1(F.silu(self.norm1(x, stream, latent)), stream)
-        h = self.conv2(F.silu(self.norm2(h, stream, latent)), stream)
-        return h + self.conv_shortcut(x)
+        # One name, step by step: of the largest tensors there are, each is let go as soon as the next is there.
+        h = silu(self.norm1(x, stream, latent))
+        h = self.conv1.extended(h, stream)
+        h = self.conv1.conv(h)
+        h = silu(self.norm2(h, stream, latent))
+        h = self.conv2.extended(h, stream)
+        h = self.conv2.conv(h)
+        return added(h, self.conv_shortcut(x))
 
 
 class Downsample(nn.Module):
@@ -192,7 +188,7 @@ class Downsample(nn.Module):
         if self.time and x.shape[2] > 1:
             alone, pairs = (x[:, :, :1], x[:, :, 1:]) if first else (x[:, :, :0], x)
             x = torch.cat([alone, F.avg_pool3d(pairs, (2, 1, 1))], dim=2)
-        return _per_frame(self.conv, F.pad(x, (0, 1, 0, 1)))
+        return per_frame(self.conv, F.pad(x, (0, 1, 0, 1)))
 
 
 class Upsample(nn.Module):
@@ -204,11 +200,10 @@ class Upsample(nn.Module):
         self.conv = nn.Conv2d(channels, channels, 3, padding=1)
 
     def forward(self, x: Video, first: bool) -> Video:
-        x = x.repeat_interleave(2, dim=3).repeat_interleave(2, dim=4)
         if self.time:
             alone, rest = (x[:, :, :1], x[:, :, 1:]) if first else (x[:, :, :0], x)
             x = torch.cat([alone, rest.repeat_interleave(2, dim=2)], dim=2)
-        return _per_frame(self.conv, x)
+        return per_frame(self.conv, doubled(x))
 
 
 class Level(nn.Module):
@@ -250,7 +245,7 @@ class Encoder(nn.Module):
         x = self.conv_in(x, stream)
         for level in (*self.down_blocks, self.mid_block):
             x = level(x, stream)
-        x = self.conv_out(F.silu(self.norm_out(x)), stream)
+        x = self.conv_out(silu(self.norm_out(x, stream)), stream)
         stream.first = False
         return x
 
@@ -279,7 +274,7 @@ class Decoder(nn.Module):
         x = self.conv_in(z, stream)
         for level in (self.mid_block, *self.up_blocks):
             x = level(x, stream, z)
-        x = self.conv_out(F.silu(self.norm_out(x, stream, z)), stream)
+        x = self.conv_out(silu(self.norm_out(x, stream, z)), stream)
         stream.first = False
         return x
 
@@ -296,52 +291,65 @@ class CogVideoXVae(nn.Module):
         self.encoder = Encoder(config)
         self.decoder = Decoder(config)
 
-    def encode_moments(self, x: Video) -> tuple[Tensor, Tensor]:
+    @property
+    def tiling(self) -> Tiling:
+        """The published tiles: half of the size trained on, a sixth of the height and a fifth of the width shared."""
+        return Tiling(self.config.sample_height // 2, self.config.sample_width // 2, 1 / 6, 1 / 5)
+
+    def latent_shape(self, frames: int, height: int, width: int) -> tuple[int, int, int]:
+        """(T, h, w) of a video's latent. Raises ValueError, naming the nearest that fits, where there is none."""
+        ratio, space = self.config.temporal_compression_ratio, self.config.spatial_compression_ratio
+        check_video((frames, height, width), space, [(ratio, 1 % ratio)], f"{ratio}k + 1")
+        return (frames - 1) // ratio + 1, height // space, width // space
+
+    def encode_moments(
+        self, x: Video, tiling: Tiling | None = None, chunk: int = FRAMES_PER_CHUNK
+    ) -> tuple[Tensor, Tensor]:
         """x: (B, 3, F, H, W) in [-1, 1], F = 4k + 1, H and W multiples of 8 (at the published compression).
 
+        tiling: tile by tile, so that memory grows with the tile; see `tiles`. chunk: frames at a time, a multiple of 4.
         Returns mean and log variance (clamped to [-30, 20]), each (B, latent_channels, k + 1, H / 8, W / 8).
         Raises ValueError for other shapes.
         """
-        ratio, space = self.config.temporal_compression_ratio, self.config.spatial_compression_ratio
-        _check("a video", x, self.config.in_channels)
-        frames, height, width = x.shape[-3:]
-        if frames % ratio != 1 % ratio or height % space or width % space:
-            raise ValueError(
-                f"a video of {frames} frames of {height} x {width} does not fit this VAE: the number of frames must be "
-                f"{ratio}k + 1, height and width multiples of {space}."
-            )
-        moments = torch.cat(list(self.encode_stream(_chunks(x, FRAMES_PER_CHUNK))), dim=2)
-        mean, logvar = moments.chunk(2, dim=1)
+        check_channels("a video", x, self.config.in_channels)
+        self.latent_shape(*x.shape[-3:])
+
+        def coded(part: Video, place: Place) -> Tensor:
+            return torch.cat(list(self.encode_stream(chunks(part, chunk))), dim=2)
+
+        mean, logvar = self._by_tile(coded, x, tiling, decode=False).chunk(2, dim=1)
         return mean, logvar.clamp(-30.0, 20.0)
 
-    def decode(self, z: Tensor) -> Video:
+    def decode(self, z: Tensor, tiling: Tiling | None = None, chunk: int = LATENTS_PER_CHUNK) -> Video:
         """z: (B, latent_channels, T, h, w), unscaled. Returns (B, 3, 4 (T - 1) + 1, 8 h, 8 w), about [-1, 1].
 
-        Raises ValueError for other shapes.
+        tiling, chunk: as for `encode_moments`, the chunk in latents. Raises ValueError for other shapes.
         """
-        _check("a latent", z, self.config.latent_channels)
-        return torch.cat(list(self.decode_stream(_chunks(z, LATENTS_PER_CHUNK))), dim=2)
+        check_channels("a latent", z, self.config.latent_channels)
 
-    def encode_stream(self, chunks: Iterable[Video]) -> Iterator[Tensor]:
-        """Moments of one video that arrives in pieces: the first of 4k + 1 frames, every other of a multiple of 4."""
-        stream = Stream()
-        for chunk in chunks:
-            yield self.encoder(chunk, stream)
+        def coded(part: Tensor, place: Place) -> Video:
+            return torch.cat(list(self.decode_stream(chunks(part, chunk))), dim=2)
 
-    def decode_stream(self, chunks: Iterable[Tensor]) -> Iterator[Video]:
-        """Frames of one video whose latents arrive in pieces; memory is bounded by the piece."""
-        stream = Stream()
-        for chunk in chunks:
-            yield self.decoder(chunk, stream)
+        return self._by_tile(coded, z, tiling, decode=True)
 
+    def encode_stream(self, pieces: Iterable[Video], tiling: Tiling | None = None) -> Iterator[Tensor]:
+        """Moments of one video that arrives in pieces: the first of 4k + 1 frames, every other of a multiple of 4.
 
-def _check(what: str, x: Tensor, channels: int) -> None:
-    if x.ndim != 5 or x.shape[1] != channels or not x.numel():
-        raise ValueError(f"{what} of this VAE is (B, {channels}, frames, height, width), got {tuple(x.shape)}.")
+        Memory is bounded by the piece, and with `tiling` what is computed at a time by the tile.
+        """
+        streams: defaultdict[Place, Stream] = defaultdict(Stream)
+        for piece in pieces:
+            yield self._by_tile(lambda x, place: self.encoder(x, streams[place]), piece, tiling, decode=False)
 
+    def decode_stream(self, pieces: Iterable[Tensor], tiling: Tiling | None = None) -> Iterator[Video]:
+        """Frames of one video whose latents arrive in pieces; memory is bounded as in `encode_stream`."""
+        streams: defaultdict[Place, Stream] = defaultdict(Stream)
+        for piece in pieces:
+            yield self._by_tile(lambda z, place: self.decoder(z, streams[place]), piece, tiling, decode=True)
 
-def _chunks(x: Video, size: int) -> list[Video]:
-    """Pieces of `size` frames; the first one holds the remainder as well."""
-    rest = x.shape[2] - max(x.shape[2] // size, 1) * size
-    first = size + rest
-    return [x[:, :, :first], *(x[:, :, k : k + size] for k in range(first, x.shape[2], size))]
+    def _by_tile(
+        self, code: Callable[[Tensor, Place], Tensor], x: Tensor, tiling: Tiling | None, decode: bool
+    ) -> Tensor:
+        return (
+            code(x, (0, 0)) if tiling is None else tiling.code(code, x, self.config.spatial_compression_ratio, decode)
+        )

@@ -17,6 +17,8 @@ from rich.table import Table
 
 from curation import doctor as doctor_module
 from curation import explain, recipes
+from curation.captioning.asking import Asking
+from curation.captioning.cli import asked, caption, prompt, serve
 from curation.export import export as export_clips
 from curation.folder import Folder
 from curation.picking_cli import retrieve, similar
@@ -38,6 +40,9 @@ app.add_typer(tags_app, name="tags")
 app.command()(similar)
 app.command()(retrieve)
 app.command()(review)
+app.command()(caption)
+app.command()(prompt)
+app.command(context_settings={"allow_extra_args": True})(serve)
 
 Sources = Annotated[list[str], typer.Argument(help="Files, folders, globs, lists (txt, jsonl, parquet) or URLs.")]
 Out = Annotated[Path, typer.Option("--out", help="Folder to write; an earlier run in it is resumed.")]
@@ -54,6 +59,12 @@ Scheduler = Annotated[
 Offline = Annotated[bool, typer.Option("--offline", help="Refuse the network: no remote source, no model download.")]
 MeasureAll = Annotated[
     bool, typer.Option("--measure-all", help="Measure costly signals of already rejected clips too.")
+]
+Captioner = Annotated[
+    list[str] | None, typer.Option("--captioner", help="Address of a server whose model captions; may be repeated.")
+]
+ModelName = Annotated[
+    list[str] | None, typer.Option("--model", help="Model that captions; the one that is served if none.")
 ]
 MaxFailures = Annotated[int | None, typer.Option("--max-failures", min=0, help="Exit with 1 when more inputs fail.")]
 Strict = Annotated[bool, typer.Option("--strict", help="Exit with 1 when any input fails.")]
@@ -100,6 +111,8 @@ def run_command(
     scheduler: Scheduler = None,
     offline: Offline = False,
     measure_all: MeasureAll = False,
+    captioner: Captioner = None,
+    model: ModelName = None,
     max_failures: MaxFailures = None,
     strict: Strict = False,
 ) -> None:
@@ -112,8 +125,12 @@ def run_command(
       vidcurate run 's3://bucket/raw/*.mp4' --out out --scheduler tcp://10.0.0.1:8786
 
       vidcurate run videos/ --out out --set rules.text.high=0.02 --set copies.mirror=true
+
+      vidcurate run videos/ --out out --captioner http://localhost:8000 --model Qwen/Qwen2.5-VL-7B-Instruct
     """
-    _finish_run(_run(sources, out, recipe, settings, workers, scheduler, offline, measure_all), max_failures, strict)
+    asking = asked(captioner, model)
+    result = _run(sources, out, recipe, settings, workers, scheduler, offline, measure_all, asking)
+    _finish_run(result, max_failures, strict)
 
 
 def _run(
@@ -125,6 +142,7 @@ def _run(
     scheduler: str | None,
     offline: bool,
     measure_all: bool,
+    asking: Asking | None = None,
 ) -> Result:
     if workers and scheduler:
         raise ValueError("--workers and --scheduler exclude each other; the scheduler has workers of its own.")
@@ -141,6 +159,7 @@ def _run(
         workers=workers,
         scheduler=scheduler,
         measure_all=measure_all,
+        asking=asking,
         origin=origin,
     )
 
@@ -333,6 +352,8 @@ def end_to_end(
     prompt: Annotated[
         str | None, typer.Option("--prompt", help="Of the sample; a training caption by default.")
     ] = None,
+    captioner: Captioner = None,
+    model: ModelName = None,
     fresh: Fresh = False,
     max_failures: MaxFailures = None,
     strict: Strict = False,
@@ -345,7 +366,8 @@ def end_to_end(
     from generator import recipes as training
 
     training.named(train_recipe)  # a wrong name is said before hours of curation, not after
-    result = _run(sources, out, recipe, settings, workers, scheduler, offline, measure_all=False)
+    asking = asked(captioner, model)
+    result = _run(sources, out, recipe, settings, workers, scheduler, offline, measure_all=False, asking=asking)
     _finish_run(result, max_failures, strict)
     checkpoint = _train(out, out / "train", train_recipe, fresh)
     words = prompt or next((c for c in result.clips.filter(result.clips["sampled"])["caption"].to_pylist() if c), "")

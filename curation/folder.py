@@ -9,14 +9,15 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
-
-from curation import recipes
+from curation.captioning.asking import Asking, from_note
 from curation.identify import group
 from curation.job import Job, Part, Video, receipts
-from curation.recipe import Recipe, check_columns, reviewed, with_settings
 from curation.report import write_report
-from curation.run import Result, check_format, finish
 from manifests.store import Store
+
+from curation import recipes
+from curation.recipe import Recipe, check_columns, reviewed, with_settings
+from curation.run import Result, check_format, finish
 
 _SCANNED = ("ok", "quarantined")
 
@@ -33,7 +34,17 @@ class Folder:
 
     @property
     def recipe(self) -> Recipe:
+        return self.asking.applied(self.plain_recipe)
+
+    @property
+    def plain_recipe(self) -> Recipe:
+        """Without the captioner that a command line named."""
         return with_settings(reviewed(recipes.find(self.made["recipe"]), self.store), self.made["set"])
+
+    @property
+    def asking(self) -> Asking:
+        """Who captions, if models do."""
+        return from_note(self.made.get("captioner"))
 
     @property
     def clips(self) -> pa.Table:
@@ -69,10 +80,10 @@ class Folder:
         reference: take these from another recipe. settings: `key=value`, on top of what the folder has.
         Raises ValueError for settings that change what is measured: those need the videos again.
         """
-        old = self.recipe
+        old = self.plain_recipe
         kept = list(self.made["set"])
         new = old if reference is None else _decisions_of(reviewed(recipes.find(reference), self.store), old)
-        new = with_settings(new, settings)
+        new = self.asking.applied(with_settings(new, settings))
         check_columns(new)
         if (new.scan_stage, new.measure_stage) != (old.scan_stage, old.measure_stage):
             raise ValueError(
@@ -83,6 +94,7 @@ class Folder:
             "recipe": reference or self.made["recipe"],
             "set": [*(() if reference else kept), *settings],
             "sources": self.made["sources"],
+            "captioner": self.asking.noted(),
         }
         parts, videos, repeats = self.inputs()
         return finish(job, self.store, parts, videos, repeats, dict(self.made["seconds"]), origin)

@@ -11,7 +11,6 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
-
 from captioners.captions import Captions
 from captioners.from_signals import FromSignals
 from curation.measure import MEASURE_ERROR
@@ -64,10 +63,10 @@ class Recipe:
 
     signals:  measured during the walk over the video
     costly:   measured afterwards from frame packs, only for clips that the rules on `signals` let through
-    captioner: says what kept clips show: from the signals, or by models that are asked in a stage of its own
     derived:  computed from those columns when clips are judged, in this order; one that is marked `early` reads columns
               of the walk alone, and is computed before the costly signals too
     rules:    what a clip must pass to be kept, in the order in which the report counts them
+    captioner: says what kept clips show: from the signals, or by models that are asked in a stage of its own
     """
 
     name: str

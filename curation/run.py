@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import importlib.metadata
 import os
 import time
@@ -16,7 +17,11 @@ import pandas as pd
 import pyarrow as pa
 from distributed import Client
 
+from captioners.ask import Unreachable
+from captioners.captions import Captions
 from curation import assemble, costly
+from curation.captioning.asking import Asking
+from curation.captioning.stage import caption_kept, check_servers, write_captions
 from curation.cluster import connect
 from curation.drive import Driver, Work
 from curation.identify import changed_key, distinct, group, identify
@@ -87,16 +92,19 @@ def run(
     workers: int | None = None,
     scheduler: str | None = None,
     measure_all: bool = False,
+    asking: Asking | None = None,
     origin: dict[str, Any] | None = None,
     board: Board | None = None,
 ) -> Result:
     """Curates `sources` into `out`; what an earlier run into `out` has done is not done again.
 
     measure_all: measure costly signals also for clips that the cheap rules rejected.
+    asking:      servers and models that caption the kept clips; without one, captions are composed from the signals.
     origin:      where the recipe came from ({"recipe": name, "set": [...]}), kept in run.json for later commands.
     """
     board, watch, seconds = board or Board(), Stopwatch(), {}
     check_columns(recipe)
+    recipe, asking = with_captioner(recipe, asking or Asking())
     uris = list_videos(sources)
     store = prepare(out)
     recipe = reviewed(recipe, store)
@@ -118,8 +126,52 @@ def run(
         board.stage("measure", len(parts), "parts", done=len(parts) - sum(w.measure for w in work))
         driver.run(work)
         seconds["scan and measure"] = round(watch.seconds - sum(seconds.values()), 3)
-    origin = {**(origin or {"recipe": recipe.name, "set": []}), "sources": list(sources)}
-    return finish(job, store, parts, videos, repeats, seconds, origin)
+        origin = {**(origin or {"recipe": recipe.name, "set": []}), "sources": list(sources)}
+        result = finish(job, store, parts, videos, repeats, seconds, origin | {"captioner": asking.noted()})
+        if isinstance(recipe.captioner, Captions):
+            caption(store, recipe, asking, dask, board)
+    return result
+
+
+def with_captioner(recipe: Recipe, asking: Asking) -> tuple[Recipe, Asking]:
+    """`recipe` with the captioner that `asking` wants, after the servers were asked whether they can do it.
+
+    Raises ValueError, before any video is decoded, for what would fail at the end of the run.
+    """
+    recipe = asking.applied(recipe)
+    if not isinstance(recipe.captioner, Captions):
+        return recipe, asking
+    if not asking.servers:
+        raise ValueError(
+            f"recipe {recipe.name} has captions written by a model; say where it is served: --captioner URL"
+        )
+    captions = check_servers(asking.servers, recipe.captioner)
+    models = tuple(m for m in captions.models if m) if not asking.models else asking.models
+    return dataclasses.replace(recipe, captioner=captions), dataclasses.replace(asking, models=models)
+
+
+def caption(
+    store: Store, recipe: Recipe, asking: Asking, dask: Client, board: Board, again: bool = False
+) -> dict[str, Any]:
+    """Captions the kept clips of a finished run, and writes manifest, run.json and report anew; returns what it took.
+
+    again: clips that came to no caption are asked about once more. Raises Unreachable when servers went away for good;
+    what was captioned by then is kept.
+    """
+    assert isinstance(recipe.captioner, Captions)
+    watch = Stopwatch()
+    done = caption_kept(store, recipe.captioner, asking.servers, asking.patience, dask, board, again)
+    write_captions(store, recipe.captioner)
+    made = store.read_json("run.json")
+    took = {"captioned": done.captioned, "unfit": done.unfit, "left": done.left, **dataclasses.asdict(done.usage)}
+    made["captions"] = took
+    made["captioner"] = asking.noted()
+    made["seconds"]["caption"] = watch.seconds
+    store.write_json("run.json", made)
+    write_report(store, store.read_table("clips.parquet"), store.read_table("videos.parquet"), recipe, made)
+    if done.left:
+        raise Unreachable(f"{done.left} clips are not captioned yet ({done.why}); the same command goes on with them")
+    return took
 
 
 def prepare(out: str | os.PathLike[str]) -> Store:

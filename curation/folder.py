@@ -9,15 +9,15 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
+
+from curation import recipes
 from curation.captioning.asking import Asking, from_note
 from curation.identify import group
 from curation.job import Job, Part, Video, receipts
-from curation.report import write_report
-from manifests.store import Store
-
-from curation import recipes
 from curation.recipe import Recipe, check_columns, reviewed, with_settings
+from curation.report import write_report
 from curation.run import Result, check_format, finish
+from manifests.store import Store
 
 _SCANNED = ("ok", "quarantined")
 

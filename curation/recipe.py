@@ -11,6 +11,7 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
+
 from captioners.captions import Captions
 from captioners.from_signals import FromSignals
 from curation.measure import MEASURE_ERROR

@@ -26,6 +26,9 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from generator.dit.cogvideox import CogVideoXTransformer, DitConfig
+from generator.dit.easyanimate import EasyAnimateConfig, EasyAnimateTransformer
+from generator.dit.moviegen import MovieGenConfig, MovieGenTransformer
+from generator.dit.stiv import StivConfig, StivTransformer
 from generator.files import CONFIG, WEIGHTS, beside, plain, read_json, read_weights, some, swap
 from generator.text import HashedWordEncoder, TextConfig
 from generator.vae.cogvideox import CogVideoXVae, VaeConfig
@@ -34,6 +37,9 @@ from generator.vae.cogvideox import CogVideoXVae, VaeConfig
 CLASSES: tuple[tuple[str, type, type[nn.Module]], ...] = (
     ("AutoencoderKLCogVideoX", VaeConfig, CogVideoXVae),
     ("CogVideoXTransformer3DModel", DitConfig, CogVideoXTransformer),
+    ("MovieGenTransformer", MovieGenConfig, MovieGenTransformer),
+    ("StivTransformer", StivConfig, StivTransformer),
+    ("EasyAnimateTransformer", EasyAnimateConfig, EasyAnimateTransformer),
     ("HashedWordEncoder", TextConfig, HashedWordEncoder),
 )
 

@@ -286,12 +286,13 @@ def export(
     to: Annotated[Path, typer.Option("--to", help="Folder to write.")],
     which: Annotated[str, typer.Option("--which", help="sampled or kept.")] = "sampled",
     short: Annotated[int, typer.Option("--short", min=0, help="Scale down to this short side; 0 keeps the size.")] = 0,
+    crop: Annotated[bool, typer.Option("--crop/--whole", help="Cut borders off, or keep the whole picture.")] = True,
 ) -> None:
     """Hand the clips over to other tools; only here is footage encoded again.
 
     Example: vidcurate export out --format webdataset --to shards --short 480
     """
-    count = export_clips(Folder(folder), kind, to, which, short, say=lambda text: print(text, file=sys.stderr))
+    count = export_clips(Folder(folder), kind, to, which, short, crop, say=lambda text: print(text, file=sys.stderr))
     print(f"{count} clips in {to}")
 
 

@@ -7,6 +7,7 @@ earlier run is built upon: only clips that have no values yet are measured.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -20,30 +21,52 @@ from manifests.store import Store
 from manifests.types import Clip, Frames, Image, MediaError, Sampling
 
 
-def measure_part(packed: bytes, part: Part, _scanned: Receipt | None = None) -> Receipt:
-    """Measures what is missing in one part. `_scanned` is the receipt of the scan, on which this stage depends."""
+@dataclass(frozen=True, slots=True, eq=False)
+class Slice:
+    """Rows that were measured of some of a part's clips, and what that took."""
+
+    rows: pa.Table
+    seconds: float
+    memory_mb: float
+
+
+def measure_part(packed: bytes, part: Part) -> Receipt:
+    """Measures what is missing in one part."""
+    return join(packed, part, measure_slice(packed, part, 0, 1))
+
+
+def measure_slice(packed: bytes, part: Part, number: int, count: int, _scanned: Receipt | None = None) -> Slice:
+    """Measures what is missing in one of `count` slices of a part, so that several workers can share it. `_scanned` is
+    the receipt of the scan, on which this stage depends."""
     pin_threads()
     job, store = unpack(packed)
-    watch, stage = Stopwatch(), job.recipe.measure_stage
+    watch = Stopwatch()
     clips = eligible(job, store, part.name)
     known = measured(job, store, part.name)
     if known is not None:
         clips = clips.filter(pc.invert(pc.is_in(clips["clip_id"], value_set=known["clip_id"])))
-    schema = job.recipe.measure_schema
+    batches = list(_batches(clips))
     rows: list[Row] = []
-    for batch in _batches(clips):
+    for batch in batches[len(batches) * number // count : len(batches) * (number + 1) // count]:
         rows += _measure_batch(job, store, batch)
-    table = pa.Table.from_pylist(rows, schema)
-    if known is not None:
-        table = pa.concat_tables([known, table])
+    table = pa.Table.from_pylist(rows, job.recipe.measure_schema)
+    return Slice(table, watch.seconds, round(peak_memory_mb(), 1))
+
+
+def join(packed: bytes, part: Part, *slices: Slice) -> Receipt:
+    """Writes what all slices of a part measured, after what was known; the order of rows is that of the scan."""
+    job, store = unpack(packed)
+    known, stage = measured(job, store, part.name), job.recipe.measure_stage
+    tables = [one.rows for one in slices]
+    table = pa.concat_tables(tables if known is None else [known, *tables])
     store.write_table(f"stages/{stage}/clips/{part.name}.parquet", table)
     receipt = Receipt(
         stage,
         part.name,
         tuple(v.id or "" for v in part.videos),
-        len(rows),
-        watch.seconds,
-        memory_mb=round(peak_memory_mb(), 1),
+        sum(rows.num_rows for rows in tables),
+        round(sum(one.seconds for one in slices), 3),
+        memory_mb=max(one.memory_mb for one in slices),
     )
     receipt.save(store)
     return receipt

@@ -1,8 +1,9 @@
 """Drives parts through their stages on Dask.
 
 A part's stages are dependent futures, so the scheduler holds the graph; we keep about twice as many parts in flight as
-there are slots, so that neither side waits and a hundred thousand parts do not sit in the scheduler. Dask moves parts'
-names and receipts, never pixels. A task whose worker dies is tried again elsewhere; a part that keeps killing workers
+there are slots, so that neither side waits and a hundred thousand parts do not sit in the scheduler. Where there are
+few parts, several workers share the costly signals of each. Dask moves parts' names, receipts and measured values,
+never pixels. A task whose worker dies is tried again elsewhere; a part that keeps killing workers
 is taken apart to find the video that does it.
 """
 
@@ -16,11 +17,13 @@ from distributed import Client, Future, as_completed, wait
 from distributed.scheduler import KilledWorker
 
 from curation.cluster import slots
-from curation.costly import measure_part
+from curation.costly import join, measure_slice
 from curation.identify import identify
 from curation.job import Job, Part, Receipt, Video
 from curation.scan import probe, scan_part
 from manifests.media.container import base_name
+
+_MOST_SLICES = 16
 
 OnReceipt = Callable[[Receipt], None]
 
@@ -51,7 +54,9 @@ class Driver:
         self._client = client
         self._packed = job.pack_up()
         self._on_receipt = on_receipt
-        self._window = 2 * slots(client)
+        self._slots = slots(client)
+        self._window = 2 * self._slots
+        self._slices = 1
 
     def identify(self, uris: Sequence[str], chunk: int = 64) -> Iterator[list[Video]]:
         """Identifies inputs where the workers are: only they need to see the files."""
@@ -70,6 +75,7 @@ class Driver:
         Raises what a stage raised: a full disk, a bug. What is wrong with a video is no error here.
         """
         waiting = iter(sorted(work, key=lambda w: -w.part.bytes))
+        self._slices = max(1, min(_MOST_SLICES, 4 * self._slots // max(1, len(work))))
         flights: dict[Future, _Flight] = {}
         done = as_completed()
 
@@ -98,10 +104,17 @@ class Driver:
         if todo.scan:
             scan = self._client.submit(scan_part, self._packed, todo.part, pure=False, priority=0)
         if todo.measure:  # later stages first
-            measure = self._client.submit(measure_part, self._packed, todo.part, scan, pure=False, priority=10)
+            measure = self._measure(todo.part, scan)
         last = measure or scan
         assert last is not None, "work that is nothing to do is not submitted"
         return _Flight(todo, scan, last)
+
+    def _measure(self, part: Part, scan: Future | None) -> Future:
+        slices = [
+            self._client.submit(measure_slice, self._packed, part, n, self._slices, scan, pure=False, priority=10)
+            for n in range(self._slices)
+        ]
+        return self._client.submit(join, self._packed, part, *slices, pure=False, priority=20)
 
     def _without_killers(self, flight: _Flight) -> Work:
         """The same work, with the videos marked that killed their worker when they were alone with it."""

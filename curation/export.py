@@ -23,12 +23,21 @@ Row = dict[str, Any]
 Said = Callable[[str], None]
 
 
-def export(folder: Folder, kind: str, to: Path, which: str = "sampled", short: int = 0, say: Said = print) -> int:
+def export(
+    folder: Folder,
+    kind: str,
+    to: Path,
+    which: str = "sampled",
+    short: int = 0,
+    crop: bool = True,
+    say: Said = print,
+) -> int:
     """Writes the clips for which the column `which` (sampled or kept) is true; returns how many.
 
     clips:      `<clip_id>.mp4`, `<clip_id>.txt` with the caption, and metadata.jsonl
     webdataset: shard-00000.tar and so on, with the same three per clip (mp4, txt, json)
     jsonl:      clips.jsonl with all columns and no footage
+    short: short side to scale down to, 0 for the film's own. crop: borders are cut off, as the column of that name says.
     Clips that cannot be encoded are named through `say` and left out. Raises ValueError for wrong use.
     """
     if kind not in FORMATS:
@@ -42,17 +51,17 @@ def export(folder: Folder, kind: str, to: Path, which: str = "sampled", short: i
     if kind == "jsonl":
         (to / "clips.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
         return len(rows)
-    encoded = _encoded(rows, to, short, say)
+    encoded = _encoded(rows, to, short, crop, say)
     return _as_files(encoded, to) if kind == "clips" else _as_shards(encoded, to)
 
 
-def _encoded(rows: list[Row], to: Path, short: int, say: Said) -> Iterator[tuple[Row, Path]]:
+def _encoded(rows: list[Row], to: Path, short: int, crop: bool, say: Said) -> Iterator[tuple[Row, Path]]:
     for row in rows:
         target = to / f"{row['clip_id']}.mp4"
         if not target.exists():  # an interrupted export goes on where it was
             half = target.with_suffix(".part")
             try:
-                cut(row["uri"], row["start_us"], row["end_us"], half, short)
+                cut(row["uri"], row["start_us"], row["end_us"], half, short, row.get("crop") if crop else None)
             except MediaError as error:
                 say(f"left out: {error}")
                 half.unlink(missing_ok=True)

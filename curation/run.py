@@ -27,9 +27,11 @@ from curation.drive import Driver, Work
 from curation.identify import changed_key, distinct, group, identify
 from curation.job import Job, Part, Receipt, Stopwatch, Video, receipts
 from curation.progress import Board
+from curation.readiness import unready, unready_there
 from curation.recipe import Recipe, check_columns, reviewed
 from curation.report import write_report
 from curation.sources import list_videos
+from manifests.offline import without_downloads
 from manifests.schema import FORMAT
 from manifests.store import Store
 
@@ -117,6 +119,8 @@ def run(
             name = "scan" if receipt.stage == recipe.scan_stage else "measure"
             board.advance(name, clips=receipt.rows)
 
+        for signal, reason in unready_there(dask, job.pack_up(), recipe):
+            board.say(f"{signal} cannot measure, its columns will be null: {reason}")
         driver = Driver(dask, job, on_receipt)
         videos = identify_all(driver, store, uris, board)
         seconds["identify"] = round(watch.seconds - sum(seconds.values()), 3)
@@ -258,7 +262,7 @@ def plan(job: Job, store: Store, videos: Sequence[Video]) -> tuple[list[Part], l
 
 
 def plan_run(sources: Sequence[str], out: str | os.PathLike[str], recipe: Recipe) -> Iterator[str]:
-    """Lines of text: what a run would do, and what of it is done. Writes nothing."""
+    """Lines of text: what a run would do, and what of it is done. Writes nothing, and downloads nothing."""
     uris = list_videos(sources)
     store = Store(out)
     check_format(store)
@@ -277,6 +281,9 @@ def plan_run(sources: Sequence[str], out: str | os.PathLike[str], recipe: Recipe
     ]
     for stage, total, left, needs, writes in rows:
         yield f"{stage:<10}{total:>7}{total - left:>7}{left:>7}  {needs:<34}{writes}"
+    with without_downloads():
+        for signal, reason in unready(recipe):
+            yield f"{signal} lacks something here, a download perhaps: {reason}"
 
 
 def finish(

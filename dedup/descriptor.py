@@ -30,6 +30,7 @@ Floats = npt.NDArray[np.float32]
 class Descriptor:
     """Mean descriptor of the sampled frames."""
 
+    version: int = 2
     wants = Sampling(fps=4.0, short=360, cap=8, color=True)
     schema: ClassVar[pa.Schema] = pa.schema(
         [column("descriptor", pa.list_(pa.float32()), "embedded look descriptor, unit length", internal=True)]
@@ -44,7 +45,8 @@ def _mean(frames: Frames) -> list[float]:
 
 
 def _describe(image: Image) -> Floats:
-    small = cv2.resize(image, (_SIDE, _SIDE), interpolation=cv2.INTER_AREA)
+    some = image[::2, ::2] if min(image.shape[:2]) >= 4 * _SIDE else image
+    small = cv2.resize(some, (_SIDE, _SIDE), interpolation=cv2.INTER_AREA)
     lab = cv2.cvtColor(small.astype(np.float32) / 255, cv2.COLOR_BGR2Lab)
     colors = cv2.resize(lab, (_CELLS, _CELLS), interpolation=cv2.INTER_AREA).reshape(-1) / 100
     luma = np.ascontiguousarray(lab[..., 0])

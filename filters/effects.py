@@ -45,6 +45,7 @@ class Effects:
     step: int = 8
     short: float = 0.16
     moves: float = 2.5
+    version: int = 2
     wants = LOOKS
     schema: ClassVar[pa.Schema] = pa.schema(
         [
@@ -77,7 +78,7 @@ class Effects:
             *np.max(seams, axis=0).tolist(),
             _rectangle(upright, level, pictures.grays[0].shape[1]),
             *alike.tolist(),
-            float(np.median([_cold(image) for image in pictures.images[::2]])),
+            float(np.median([_cold(image) for image in pictures.images[::3]])),
         ]
         return dict(zip(self.schema.names, values, strict=True))
 

@@ -130,6 +130,7 @@ class Faces:
     detector: FaceDetector = field(default_factory=Haar)
     moving: FaceDetector = field(default_factory=lambda: Haar(least=0.16))
     looks: int = 4
+    version: int = 2
     wants = LOOKS
     schema: ClassVar[pa.Schema] = pa.schema(
         [
@@ -146,8 +147,8 @@ class Faces:
     def _measure(self, frames: Frames) -> tuple[float, float, float]:
         moved = frames.share(_moved)
         lively = len(moved) > 0 and float(np.median([np.count_nonzero(m > _SEEN) / m.size for m in moved])) > 0.25
-        # Where little moves, one frame tells whether there is a face.
-        look = Looked(self.moving, self.looks) if lively else Looked(self.detector, self.looks, stride=self.looks)
+        # One frame tells whether there is a face that matters.
+        look = Looked(self.moving if lively else self.detector, self.looks, stride=self.looks)
         found = frames.share(look)
         size = frames.images[0].shape[0] * frames.images[0].shape[1]
         areas = [float((boxes[:, 2] * boxes[:, 3]).max() / size) if len(boxes) else 0.0 for boxes in found]

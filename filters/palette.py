@@ -44,6 +44,7 @@ class Palette:
     """least: share of the picture from which a colour is named."""
 
     least: float = 0.2
+    version: int = 2
     wants = LOOKS
     schema: ClassVar[pa.Schema] = pa.schema(
         [column("dominant_colors", STRINGS, "colours that fill most of the picture")]
@@ -53,8 +54,8 @@ class Palette:
         return {"dominant_colors": [self._names(f) if len(f) else None for f in frames]}
 
     def _names(self, frames: Frames) -> list[str]:
-        small = np.stack([cv2.resize(i[::2, ::2], (24, 24), interpolation=cv2.INTER_AREA) for i in frames.images])
-        lab = cv2.cvtColor(small.reshape(-1, 24, 3).astype(np.float32) / 255, cv2.COLOR_BGR2Lab).reshape(-1, 3)
+        small = np.stack([cv2.resize(i[::4, ::4], (16, 16), interpolation=cv2.INTER_AREA) for i in frames.images])
+        lab = cv2.cvtColor(small.reshape(-1, 16, 3).astype(np.float32) / 255, cv2.COLOR_BGR2Lab).reshape(-1, 3)
         named = _lab()
         nearest = ((named * named).sum(axis=1) - 2 * lab @ named.T).argmin(axis=1)  # of the squared distance
         share = np.bincount(nearest, minlength=len(_NAMES)) / len(nearest)

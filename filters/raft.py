@@ -72,6 +72,10 @@ class RaftMotion:
         ]
     )
 
+    def prepare(self) -> None:
+        """Loads the network. Raises ValueError with one sentence when it cannot be had."""
+        _network(self.model, self.weights, self.device)
+
     @property
     def wants(self) -> Sampling:
         return Sampling(self.fps, self.short, color=True)

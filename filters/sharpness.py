@@ -35,6 +35,7 @@ _DETAIL = 0.8  # mean step between neighbouring pixels, in grey levels, below wh
 class Sharpness:
     """Median sharpness of the sampled frames."""
 
+    version: int = 2
     wants = LOOKS
     schema: ClassVar[pa.Schema] = pa.schema(
         [column("sharpness", pa.float64(), "one minus perceptual blur", range="0..1", better="higher")]
@@ -46,8 +47,9 @@ class Sharpness:
 
 def sharpness(frames: Frames) -> float | None:
     """Median over the frames, 0..1."""
-    # Every second frame: sharpness changes slowly, and this is the dearest of the photographic measures.
-    values = [_sharpness(gray) for gray in frames.share(grays)[::2] if min(gray.shape) > _WINDOW]
+    # Every third frame: sharpness changes slowly, and this is the dearest of the photographic measures.
+    luma = frames.share(grays)
+    values = [_sharpness(gray) for gray in luma[min(1, len(luma) - 1) :: 3] if min(gray.shape) > _WINDOW]
     return float(np.median(values)) if values else None
 
 

@@ -2,9 +2,25 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+from collections.abc import Iterator
 
 _SWITCHES = ("VIDCURATE_OFFLINE", "HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE")
+
+
+@contextlib.contextmanager
+def without_downloads() -> Iterator[None]:
+    """Forbids our own downloads for a while, in this process."""
+    before = os.environ.get(_SWITCHES[0])
+    os.environ[_SWITCHES[0]] = "1"
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ[_SWITCHES[0]]
+        else:
+            os.environ[_SWITCHES[0]] = before
 
 
 def is_offline() -> bool:

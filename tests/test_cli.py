@@ -174,6 +174,24 @@ def test_plan_status_why_and_report(folder: Path, demo: tuple[Path, dict[str, Tr
     assert (folder / "report.html").stat().st_size > 50_000
 
 
+def test_missing_weights_are_told_before_anything_is_decoded(films: Path, tmp_path: Path) -> None:
+    recipe = tmp_path / "mine.py"
+    recipe.write_text(
+        "import dataclasses\n"
+        "from curation.recipes import embedded\n"
+        "from filters.raft import RaftMotion\n"
+        "def recipe():\n"
+        "    return dataclasses.replace(embedded(), costly=(RaftMotion(weights='nowhere.pth'),), derived=(), rules=())\n"
+    )
+    planned = vidcurate("plan", films, "--out", tmp_path / "out", "--recipe", recipe)
+    assert planned.returncode == 0 and "RaftMotion lacks something here" in planned.stdout, planned.stderr
+    done = vidcurate("run", films, "--out", tmp_path / "out", "--recipe", recipe)
+    assert done.returncode == 0, done.stderr
+    assert "RaftMotion cannot measure, its columns will be null: weights nowhere.pth are not there" in done.stderr
+    table = pd.read_parquet(tmp_path / "out" / "clips.parquet")
+    assert len(table) and table.motion_raft.isna().all() and table.measure_error.str.contains("nowhere.pth").all()
+
+
 def test_judge_changes_the_manifest_in_seconds(folder: Path) -> None:
     before = pd.read_parquet(folder / "clips.parquet").kept.sum()
     done = vidcurate("judge", folder, "--set", "rules.unsightly.low=0.85", "--set", "rules.still=off")

@@ -361,6 +361,19 @@ def test_cut_keeps_frames_and_times(tmp_path: Path) -> None:
     assert np.allclose([t / 1e6 for _, t in got], [0.0, 0.3, 0.4, 0.7], atol=0.002)
 
 
+def test_cut_takes_a_part_of_the_picture(tmp_path: Path) -> None:
+    """A bright picture inside black borders comes out without them, scaled or not."""
+    image = np.zeros((120, 200, 3), np.uint8)
+    image[20:100, 30:180] = 200
+    write(tmp_path / "v.mp4", [image] * 5, 25.0)
+    for short, shape in ((0, (80, 150)), (40, (40, 74))):
+        cut(str(tmp_path / "v.mp4"), 0, 200_000, tmp_path / "c.mp4", short, crop=(30, 20, 150, 80))
+        with open_film(str(tmp_path / "c.mp4")) as film:
+            shown = next(decode(film))
+            luma = Picture(shown.frame).sample(ALL)
+        assert luma.shape[:2] == shape and luma.min() > 150
+
+
 # -- motion vectors ---------------------------------------------------------------------------------------------------
 
 

@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from captioners.captions import Captions
+from captioners.checks import settled
 from curation.captioning.kept import caption_columns
 from curation.decide import Decisions, Judged, columns_read, gathered, judged, settle
 from curation.job import Job, Part, Video, receipts
@@ -174,7 +175,7 @@ def write_clips(job: Job, store: Store, parts: Sequence[Part]) -> dict[str, int]
             for family in (rows, captions):
                 for field in family.schema:
                     clips = clips.append_column(field, family[field.name])
-            yield conform(clips, manifest_schema(job))
+            yield settled(conform(clips, manifest_schema(job)))
 
     store.replace_table("clips.parquet", finished())
     kept, sampled = decided.decisions.kept, decided.decisions.sampled

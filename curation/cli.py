@@ -19,6 +19,7 @@ from curation import doctor as doctor_module
 from curation import explain, recipes
 from curation.captioning.asking import Asking
 from curation.captioning.cli import asked, caption, prompt, serve
+from curation.checking.cli import check_command
 from curation.export import export as export_clips
 from curation.folder import Folder
 from curation.picking_cli import retrieve, similar
@@ -43,6 +44,7 @@ app.command()(review)
 app.command()(caption)
 app.command()(prompt)
 app.command(context_settings={"allow_extra_args": True})(serve)
+app.command("check")(check_command)
 
 Sources = Annotated[list[str], typer.Argument(help="Files, folders, globs, lists (txt, jsonl, parquet) or URLs.")]
 Out = Annotated[Path, typer.Option("--out", help="Folder to write; an earlier run in it is resumed.")]

@@ -1,4 +1,4 @@
-"""Columns that come to clips after a run, from people or searches, kept in tables of their own beside the manifest.
+"""Columns that come to clips after a run, from people, searches or models, in tables of their own beside the manifest.
 
 They are joined by clip id whenever clips are judged, so they outlive every new judgement and every new run.
 """
@@ -10,11 +10,11 @@ from collections.abc import Sequence
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from manifests.schema import IDENTITY, RETRIEVAL, REVIEW, conform, merge
+from manifests.schema import HALLUCINATION, IDENTITY, RETRIEVAL, REVIEW, conform, merge
 from manifests.store import Store, align
 
-REVIEWS, RETRIEVED = "reviews.parquet", "retrieved.parquet"
-FAMILIES = {REVIEWS: REVIEW, RETRIEVED: RETRIEVAL}
+REVIEWS, RETRIEVED, CHECKED = "reviews.parquet", "retrieved.parquet", "checked.parquet"
+FAMILIES = {REVIEWS: REVIEW, RETRIEVED: RETRIEVAL, CHECKED: HALLUCINATION}
 """Tables below an output folder and their columns beside `clip_id`."""
 
 ADDED = merge(*FAMILIES.values())

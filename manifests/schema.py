@@ -124,14 +124,31 @@ CAPTIONS = pa.schema(
     ]
 )
 
+_NOT_CHECKED, _NOT_REPAIRED = "not checked", "not repaired"
 HALLUCINATION = pa.schema(
     [
-        column("dsg_objects", STRINGS, "objects that the caption names"),
-        column("dsg_hallucinated", STRINGS, "of these, the ones seen in no frame"),
+        column("dsg_objects", STRINGS, "objects that the caption names", null=_NOT_CHECKED),
+        column("dsg_hallucinated", STRINGS, "of these, the ones seen in no frame", better="lower", null=_NOT_CHECKED),
+        column("dsg_sentences", pa.int32(), "sentences of the caption", null=_NOT_CHECKED),
+        column("dsg_false_sentences", pa.int32(), "of these, the ones with a hallucinated object", null=_NOT_CHECKED),
         column("dsg_video_i", pa.float64(), "hallucinated objects over all objects", range="0..1", better="lower"),
         column("dsg_video_s", pa.float64(), "sentences with such an object over all", range="0..1", better="lower"),
+        column("dsg_claims", pa.int32(), "attributes and actions of real objects that were asked about", null="none"),
+        column("dsg_false_claims", STRINGS, "of these, the ones true of no frame", better="lower", null="none"),
+        column("dsg_caption", pa.string(), "the text that was checked", null=_NOT_CHECKED),
+        column("dsg_frames", pa.int32(), "frames that were looked at", unit="frame", null=_NOT_CHECKED),
+        column("dsg_tokens", pa.int64(), "of questions and answers, repair included", unit="token", null=_NOT_CHECKED),
+        column("dsg_seconds", pa.float64(), "that the answers took, added up", unit="second", null=_NOT_CHECKED),
         column("dsg_model", pa.string(), "who verified"),
         column("dsg_error", pa.string(), "why it was not verified"),
+        column("caption_repaired", pa.string(), "dsg_caption without hallucinated objects", null=_NOT_REPAIRED),
+        column("dsg_repair_error", pa.string(), "why the caption could not be repaired", null="no need, or repaired"),
+        column("dsg_final_objects", STRINGS, "objects of the caption after repair, if any", null=_NOT_CHECKED),
+        column("dsg_final_hallucinated", STRINGS, "of these, the ones seen in no frame", null=_NOT_CHECKED),
+        column("dsg_final_sentences", pa.int32(), "sentences after repair, if any", null=_NOT_CHECKED),
+        column("dsg_final_false_sentences", pa.int32(), "of these, the ones with such an object", null=_NOT_CHECKED),
+        column("dsg_final_i", pa.float64(), "dsg_video_i after repair, if any", range="0..1", better="lower"),
+        column("dsg_final_s", pa.float64(), "dsg_video_s after repair, if any", range="0..1", better="lower"),
     ]
 )
 

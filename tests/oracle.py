@@ -76,13 +76,12 @@ def looked_at(image: Image) -> dict[str, tuple[float, float]]:
     found = {}
     for k, color in enumerate(COLORS, 1):
         mask = cv2.morphologyEx((nearest == k).astype(np.uint8), cv2.MORPH_OPEN, np.ones((3, 3), np.uint8))
-        for outline in cv2.findContours(mask, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)[0]:
-            if cv2.contourArea(outline) < 60:
+        for left, top, width, height, area in cv2.connectedComponentsWithStats(mask)[2][1:].tolist():
+            if area < 60:
                 continue
-            box = cv2.boundingRect(outline)
-            filled = cv2.contourArea(outline) / (box[2] * box[3])
+            filled = area / (width * height)
             shape = "square" if filled > 0.88 else "circle" if filled > 0.65 else "triangle"
-            found[f"{color} {shape}"] = (box[0] + box[2] / 2, box[1] + box[3] / 2)
+            found[f"{color} {shape}"] = (left + width / 2, top + height / 2)
     return found
 
 
@@ -145,11 +144,13 @@ def _rewrite(content: list[dict[str, Any]]) -> dict[str, Any]:
 @dataclass
 class Oracle:
     """requests: what was asked, in order, as (form, words, number of pictures). most_images: more are refused.
+    lists: whether it can answer for several pictures. most_readings: it is down after so many captions.
     spoil: answers by the form that they are for, to be given in place of true ones, one after another."""
 
     url: str = ""
     most_images: int = 16
     lists: bool = True
+    most_readings: int | None = None
     requests: list[tuple[str, str, int]] = field(default_factory=list)
     spoil: dict[str, list[Any]] = field(default_factory=dict)
     lock: threading.Lock = field(default_factory=threading.Lock)
@@ -167,6 +168,8 @@ class Oracle:
         words = [part["text"] for part in content if part["type"] == "text"]
         with self.lock:
             self.requests.append((form, words[-1], len(images)))
+            if self.most_readings is not None and self.asked["Reading"] > self.most_readings:
+                return 503, "going down"
             if self.spoil.get(form):
                 spoilt = self.spoil[form].pop(0)
                 if spoilt is not None:

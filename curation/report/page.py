@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 from jinja2 import Environment, PackageLoader
 
 from curation.recipe import Recipe
-from curation.report import corpus, numbers, pictures
+from curation.report import checked, corpus, numbers, pictures
 from curation.report.pictures import Row, Rows
 from manifests.media.container import base_name
 from manifests.store import Store
@@ -65,6 +65,7 @@ def write_report(
         histograms=numbers.histograms(clips, recipe.rules),
         cameras=numbers.counts(clips["camera_motion"]) if "camera_motion" in clips.column_names else [],
         tags=numbers.counts(pc.list_flatten(clips["tags"])),
+        checked=checked.checked(clips),
         concepts=concepts,
         concept_count=pc.count_distinct(clips["concept"]).as_py(),
         thumbs=pictures.strips(store, [row for _, _, some in concepts for row in some], frames=1),

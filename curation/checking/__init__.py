@@ -1,0 +1,1 @@
+"""DSG-Video over a folder: captions held against frames, repaired if asked for, compared."""

@@ -1,0 +1,281 @@
+"""Checks captions against the frames of their clips (DSG-Video), part by part, and repairs them if asked to.
+
+A part's results are kept under the clip and the very text that was checked, and written every few clips. So nothing is
+asked twice: not after an interruption, not for another comparison, not when a caption comes back to what it was.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+from distributed import Client as DaskClient
+from distributed import as_completed
+
+from captioners import checks
+from captioners.ask import Picture
+from captioners.client import Client, Patience
+from captioners.dsg import DSG, Checker
+from captioners.repair import repair
+from curation.cluster import connect, slots
+from curation.folder import Folder
+from manifests import families, packs
+from manifests.ids import fingerprint
+from manifests.store import Store
+
+Row = dict[str, Any]
+_FLUSH = 16
+_PARTS_AT_ONCE = 2
+"""The second begins while the last clips of the first are waited for."""
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """How captions are checked.
+
+    servers:  addresses of OpenAI-compatible servers
+    settings: what decides the results
+    repair:   rewrite captions with hallucinated objects, and check them again
+    again:    ask anew where there was no usable answer the last time
+    """
+
+    servers: tuple[str, ...]
+    settings: DSG = field(default_factory=DSG)
+    repair: bool = False
+    again: bool = False
+    patience: Patience = field(default_factory=Patience)
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """Where requests are sent from: so many local Dask workers, those of a scheduler, or this process."""
+
+    workers: int | None = None
+    scheduler: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Job:
+    """What a worker needs. scan: the stage whose packs hold the frames."""
+
+    root: str
+    scan: str
+    check: Check
+
+    @property
+    def stage(self) -> str:
+        return f"stages/check-{fingerprint(self.scan, self.check.settings)}/clips"
+
+    @property
+    def model(self) -> str:
+        sees, reads = self.check.settings.model, self.check.settings.reader
+        return sees if reads in ("", sees) else f"{sees} (reader: {reads})"
+
+
+def check(
+    folder: Folder, wanted: pa.Table, how: Check, run: Run = Run(), advance: Callable[[int], None] = lambda clips: None
+) -> pa.Table:
+    """Checks texts of clips; returns the rows of `families.CHECKED` for these, and leaves the manifest as it is.
+
+    advance: told how many clips were done. Raises ValueError when no server answers or one lacks the model; what was
+    done till then is kept.
+    """
+    most = folder.recipe.pack.cap
+    if most and how.settings.frames > most:
+        raise ValueError(
+            f"--frames {how.settings.frames}: frame packs hold at most {most} frames of a clip; give fewer, or run "
+            f"again with --set pack.cap={how.settings.frames}."
+        )
+    how = replace(how, settings=asyncio.run(_resolved(how)))
+    job = _Job(folder.store.root, folder.recipe.scan_stage, how)
+    parts = _by_part(folder, wanted)
+    if run.workers or run.scheduler:
+        with connect(run.workers, run.scheduler) as dask:
+            _spread(dask, job, parts, advance)
+    else:
+        check_parts(job, list(parts.items()), advance)
+    return _found(job, folder.store, parts)
+
+
+def _spread(dask: DaskClient, job: _Job, parts: dict[str, pa.Table], advance: Callable[[int], None]) -> None:
+    """Checks parts on workers, which share the questions that may be under way at once."""
+    lanes = max(1, min(slots(dask), len(parts)))
+    patience = job.check.patience
+    job = replace(
+        job, check=replace(job.check, patience=replace(patience, concurrency=max(1, patience.concurrency // lanes)))
+    )
+    waiting, done = iter(parts.items()), as_completed(with_results=True)
+    for part in itertools.islice(waiting, 2 * lanes):
+        done.add(dask.submit(check_parts, job, [part], pure=False))
+    for _, clips in done:
+        advance(clips)
+        for part in itertools.islice(waiting, 1):
+            done.add(dask.submit(check_parts, job, [part], pure=False))
+
+
+async def _resolved(how: Check) -> DSG:
+    """The settings with the names of the models that will answer. Raises ValueError when one is not there."""
+    settings = how.settings
+    async with Client(how.servers, settings.model, how.patience) as client:
+        await client.check([settings.model])
+        if settings.reader:
+            await client.check([settings.reader], vision=False)
+        if settings.model:
+            return settings
+        return replace(settings, model=next(iter(await client.served())))
+
+
+def _by_part(folder: Folder, wanted: pa.Table) -> dict[str, pa.Table]:
+    """pa.Table by the frame pack of their clips. Raises ValueError for a clip that is not in the manifest."""
+    clips = folder.store.read_table(
+        "clips.parquet", ["clip_id", "pack"], pc.field("clip_id").isin(wanted["clip_id"].combine_chunks())
+    )
+    place = pc.index_in(wanted["clip_id"], value_set=clips["clip_id"].combine_chunks())
+    if place.null_count:
+        lost = wanted["clip_id"].filter(pc.is_null(place))[0].as_py()
+        raise ValueError(
+            f"{lost}: no clip of {folder.store.root} has this id; check captions with the run they are of."
+        )
+    of = clips["pack"].take(place).combine_chunks()
+    return {name: wanted.filter(pc.equal(of, name)) for name in sorted(pc.unique(of).to_pylist())}
+
+
+def check_parts(
+    job: _Job, parts: Sequence[tuple[str, pa.Table]], advance: Callable[[int], None] = lambda clips: None
+) -> int:
+    """Checks the texts of some parts, of each what is not done yet; returns how many clips these were."""
+    return asyncio.run(_check_parts(job, parts, advance))
+
+
+async def _check_parts(job: _Job, parts: Sequence[tuple[str, pa.Table]], advance: Callable[[int], None]) -> int:
+    store, free = Store(job.root), asyncio.Semaphore(_PARTS_AT_ONCE)
+    async with Client(job.check.servers, job.check.settings.model, job.check.patience) as client:
+        checker = Checker(client, client, job.check.settings)
+
+        async def one(pack: str, wanted: pa.Table) -> int:
+            async with free:
+                part = _Part(job, store, pack, checker)
+                before = sum(1 for _ in part.left(wanted))
+                advance(wanted.num_rows - before)
+                async for done in part.run(wanted):
+                    advance(done)
+                return wanted.num_rows
+
+        tasks = [asyncio.create_task(one(pack, wanted)) for pack, wanted in parts]
+        try:
+            return sum(await asyncio.gather(*tasks))
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+
+class _Part:
+    """The clips of one frame pack. Rows are kept by clip and text."""
+
+    def __init__(self, job: _Job, store: Store, pack: str, checker: Checker) -> None:
+        self._check, self._model, self._store, self._checker = job.check, job.model, store, checker
+        self._pack = pack
+        self._name = _part_name(job, pack)
+        old = store.read_table(self._name).to_pylist() if store.exists(self._name) else []
+        self._rows: dict[tuple[str, str], Row] = {(row["clip_id"], row["dsg_caption"]): row for row in old}
+
+    def left(self, wanted: pa.Table) -> Iterator[tuple[str, str, Row | None]]:
+        """Clip, text, and the row of an earlier check if only the repair is left to do."""
+        texts = zip(wanted["clip_id"].to_pylist(), wanted["text"].to_pylist(), strict=True)
+        for clip, text in texts:
+            row = self._rows.get((clip, text))
+            failed = row is not None and row["dsg_sentences"] is None
+            if row is None or (self._check.again and failed):
+                yield clip, text, None
+            elif self._check.repair and self._to_repair(row):
+                yield clip, text, row
+
+    def _to_repair(self, row: Row) -> bool:
+        tried = row["caption_repaired"] or (row["dsg_repair_error"] and not self._check.again)
+        return bool(row["dsg_hallucinated"]) and not tried
+
+    async def run(self, wanted: pa.Table) -> AsyncIterator[int]:
+        """Does what is left; yields how many clips were done, whenever some were."""
+        running: set[asyncio.Task[Row]] = set()
+        most, unsaved = max(2, self._check.patience.concurrency), 0
+        try:
+            for clip, text, before, frames in self._with_frames(list(self.left(wanted))):
+                running.add(asyncio.create_task(self._one(clip, text, before, frames)))
+                if len(running) >= most:
+                    done, running = await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
+                    unsaved = self._take(done, unsaved)
+                    yield len(done)
+            while running:
+                done, running = await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
+                unsaved = self._take(done, unsaved)
+                yield len(done)
+        finally:
+            for task in running:
+                task.cancel()
+            await asyncio.gather(*running, return_exceptions=True)
+            self._save()
+
+    def _take(self, done: set[asyncio.Task[Row]], unsaved: int) -> int:
+        """Keeps results; returns how many are not saved. Raises what a task raised, after the others were kept."""
+        for task in done:
+            if not task.exception():
+                row = task.result()
+                self._rows[row["clip_id"], row["dsg_caption"]] = row
+        for task in done:
+            task.result()
+        if unsaved + len(done) < _FLUSH:
+            return unsaved + len(done)
+        self._save()
+        return 0
+
+    def _save(self) -> None:
+        rows = [self._rows[key] for key in sorted(self._rows)]
+        if rows:
+            self._store.write_table(self._name, pa.Table.from_pylist(rows, families.schema_of(families.CHECKED)))
+
+    def _with_frames(
+        self, left: Sequence[tuple[str, str, Row | None]]
+    ) -> Iterator[tuple[str, str, Row | None, list[Picture]]]:
+        for start in range(0, len(left), packs.ROWS_PER_GROUP):
+            some = left[start : start + packs.ROWS_PER_GROUP]
+            found = packs.load(self._store, self._pack, sorted({clip for clip, _, _ in some}))
+            jpegs = dict(zip(found["clip_id"].to_pylist(), found["jpegs"].to_pylist(), strict=True))
+            for clip, text, before in some:
+                yield clip, text, before, _evenly(jpegs.get(clip) or [], self._check.settings.frames)
+
+    async def _one(self, clip: str, text: str, before: Row | None, frames: Sequence[Picture]) -> Row:
+        if before is None:
+            checked = await self._checker.check(text, frames)
+            row = checks.columns(text, checked, self._model)
+        else:
+            checked, row = checks.remembered(before), before
+        if self._check.repair and checked.hallucinated and not checked.error:
+            row = checks.with_repair(row, await repair(text, checked, frames, self._checker))
+        return row | {"clip_id": clip}
+
+
+def _evenly(jpegs: Sequence[bytes], most: int) -> list[Picture]:
+    count = min(most, len(jpegs))
+    return [Picture(jpegs[int((k + 0.5) * len(jpegs) / count)]) for k in range(count)]
+
+
+def _part_name(job: _Job, pack: str) -> str:
+    return f"{job.stage}/{pack.rpartition('/')[2]}"
+
+
+def _found(job: _Job, store: Store, parts: dict[str, pa.Table]) -> pa.Table:
+    """Rows of the texts that were asked for."""
+    schema = families.schema_of(families.CHECKED)
+    tables = [schema.empty_table()]
+    for pack, wanted in parts.items():
+        keys = {*zip(wanted["clip_id"].to_pylist(), wanted["text"].to_pylist(), strict=True)}
+        rows = store.read_table(_part_name(job, pack)).cast(schema)
+        have = zip(rows["clip_id"].to_pylist(), rows["dsg_caption"].to_pylist(), strict=True)
+        tables.append(rows.filter(pa.array([key in keys for key in have], pa.bool_())))
+    return pa.concat_tables(tables)

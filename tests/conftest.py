@@ -19,6 +19,7 @@ from curation.recipe import Recipe
 from curation.run import Result, run
 from manifests.films.film import Truth
 from manifests.films.sets import write_demo
+from tests.vllm_server import TinyServer
 
 cv2.setNumThreads(1)
 
@@ -62,6 +63,22 @@ def curated(demo: tuple[Path, dict[str, Truth]], recipe: Recipe, tmp_path_factor
     out = tmp_path_factory.mktemp("curated") / "out"
     with two_workers() as client:
         return run([str(demo[0])], out, recipe, client=client)
+
+
+@pytest.fixture(scope="session")
+def vllm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TinyServer]:
+    """A real server of a tiny video LLM; tests that need it are marked `vllm`, and skipped where `make vllm` was not
+    run."""
+    try:
+        server = TinyServer(tmp_path_factory.mktemp("vllm"))
+    except ValueError as error:
+        pytest.skip(str(error))
+    server.start()
+    try:
+        server.wait()
+        yield server
+    finally:
+        server.kill()
 
 
 @pytest.fixture(scope="session")

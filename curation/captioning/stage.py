@@ -11,14 +11,15 @@ import pyarrow.compute as pc
 from distributed import Client as DaskClient
 from distributed import as_completed
 
-from captioners.ask import Unreachable
 from captioners.captions import Captions, with_models
+from captioners.checks import settled
 from captioners.client import Client, Patience
 from curation.captioning.kept import Kept, caption_columns, stage_of
 from curation.captioning.work import CaptionJob, Done, caption_some
 from curation.cluster import slots
 from curation.progress import Board
-from manifests.schema import CAPTIONS
+from manifests import families
+from manifests.schema import CAPTIONS, conform
 from manifests.store import Store
 
 MOST = 256
@@ -91,22 +92,18 @@ def caption_kept(
 
 
 def write_captions(store: Store, captions: Captions) -> None:
-    """Puts the captions that there are into clips.parquet."""
+    """Puts the captions that there are into clips.parquet; checks of captions that changed go out of it."""
+    checks = families.read_all(store)
 
     def parts() -> Iterator[pa.Table]:
         for name in store.names("clips.parquet", ".parquet"):
             clips = store.read_table(f"clips.parquet/{name}.parquet")
-            found = caption_columns(store, captions, clips, clips["kept"])
+            schema, found = clips.schema, caption_columns(store, captions, clips, clips["kept"])
             for field in CAPTIONS:
-                clips = clips.set_column(clips.schema.get_field_index(field.name), field, found[field.name])
-            yield clips
+                clips = clips.set_column(schema.get_field_index(field.name), field, found[field.name])
+            yield conform(settled(families.added_to(clips, checks)), schema)
 
     store.replace_table("clips.parquet", parts())
-
-
-def say_left(done: Done) -> Unreachable:
-    """What to tell a user when servers went away for good."""
-    return Unreachable(f"{done.left} clips are not captioned yet ({done.why}); the same command goes on with them.")
 
 
 def _wanted(store: Store) -> int:

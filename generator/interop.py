@@ -32,10 +32,18 @@ from generator.dit.stiv import StivConfig, StivTransformer
 from generator.files import CONFIG, WEIGHTS, beside, plain, read_json, read_weights, some, swap
 from generator.text import HashedWordEncoder, TextConfig
 from generator.vae.cogvideox import CogVideoXVae, VaeConfig
+from generator.vae.image import ImageVae, ImageVaeConfig
+from generator.vae.magvit import MagvitConfig, MagvitVae
+from generator.vae.slice_vae import SliceVae, SliceVaeConfig
+from generator.vae.tae import Tae, TaeConfig
 
 # The name in config.json, and what it stands for. Where a name stands for two, the fields in config.json decide.
 CLASSES: tuple[tuple[str, type, type[nn.Module]], ...] = (
     ("AutoencoderKLCogVideoX", VaeConfig, CogVideoXVae),
+    ("AutoencoderKLMagvit", MagvitConfig, MagvitVae),  # diffusers' class, EasyAnimate V5
+    ("AutoencoderKLMagvit", SliceVaeConfig, SliceVae),  # EasyAnimate's own class of that name, V3
+    ("AutoencoderKL", ImageVaeConfig, ImageVae),
+    ("MovieGenTae", TaeConfig, Tae),
     ("CogVideoXTransformer3DModel", DitConfig, CogVideoXTransformer),
     ("MovieGenTransformer", MovieGenConfig, MovieGenTransformer),
     ("StivTransformer", StivConfig, StivTransformer),
@@ -61,7 +69,9 @@ def load(folder: str | os.PathLike[str], device: str = "cpu", dtype: torch.dtype
     settings = {key: value for key, value in settings.items() if not key.startswith("_")}
     config_class, model_class = min(candidates, key=lambda classes: len(_unknown(settings, classes[0])))
     config = _configured(config_class, settings, folder)
-    model = _filled(model_class, config, read_weights(folder), dtype or torch.float32, str(folder))
+    model = _filled(
+        model_class, config, _renamed(model_class, read_weights(folder)), dtype or torch.float32, str(folder)
+    )
     return model.to(device=device).eval()
 
 
@@ -127,6 +137,18 @@ def _value(said: Any) -> Any:
     if isinstance(said, str) and said.startswith("("):
         return ast.literal_eval(said)
     return tuple(said) if isinstance(said, list) else said
+
+
+def _renamed(model_class: type[nn.Module], tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Names that the published class had in the past are read as those of today."""
+    changes: Mapping[str, str] = getattr(model_class, "RENAMED", {})
+
+    def today(name: str) -> str:
+        for old, new in changes.items():
+            name = name.replace(old, new)
+        return name
+
+    return {today(name): tensor for name, tensor in tensors.items()}
 
 
 def _filled(

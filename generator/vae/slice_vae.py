@@ -60,11 +60,18 @@ class SliceVaeConfig:
     use_tiling: bool = False
     mini_batch_encoder: int = 8
     mini_batch_decoder: int = 2
+    slice_mag_vae: bool = False
+    cache_compression_vae: bool = False
+    spatial_group_norm: bool = False
 
     def __post_init__(self) -> None:
         check_blocks(self.down_block_types, self.up_block_types, len(self.ch_mult))
-        if not self.slice_compression_vae:
-            raise ValueError("slice_compression_vae must be true; the VAE of EasyAnimate V2 is not supported.")
+        others = self.slice_mag_vae or self.cache_compression_vae or self.spatial_group_norm
+        if not self.slice_compression_vae or others:
+            raise ValueError(
+                "slice_compression_vae must be true, slice_mag_vae, cache_compression_vae and spatial_group_norm false: "
+                "of EasyAnimate's own VAEs this is V3's; V2's and V4's are not supported."
+            )
         if self.mid_block_type != "MidBlock3D" or self.act_fn != "silu" or any(self.use_gc_blocks or ()):
             raise ValueError("mid_block_type must be MidBlock3D, act_fn silu, and use_gc_blocks must be none.")
         if self.mid_block_attention_type not in ("3d", "spatial"):

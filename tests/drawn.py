@@ -13,8 +13,8 @@ def random(*shape: int, seed: int = 0) -> Tensor:
 
 
 def drawn(model: Any, seed: int = 0) -> Any:
-    """Every weight of the size that keeps signals at theirs, every bias and norm moved by half, queries and keys twice
-    as long so that attention chooses; evaluation mode.
+    """Every weight of the size that keeps signals at theirs, norms about 1 and biases about 0 by half, queries and keys
+    twice as long so that attention chooses; evaluation mode.
     """
     random = torch.Generator().manual_seed(seed)
     with torch.no_grad():
@@ -23,7 +23,8 @@ def drawn(model: Any, seed: int = 0) -> Any:
                 scale = max(parameter[0].numel(), 1) ** -0.5
                 parameter.copy_(torch.randn(parameter.shape, generator=random) * scale)
             else:
-                parameter.add_(0.5 * torch.randn(parameter.shape, generator=random))
+                middle = float(name.endswith("weight"))
+                parameter.copy_(middle + 0.5 * torch.randn(parameter.shape, generator=random))
             if name.endswith(("norm_q.weight", "norm_k.weight")):
                 parameter.mul_(2)
     return model.eval()

@@ -33,7 +33,7 @@ def check_video(
         return
     best = min(allowed, key=lambda found: (abs(found - count), -found))
     said = f"the number of frames must be {rule}, " if rule else ""
-    fits = f"{best} frames of {' x '.join(str(nearest(side, space)) for side in sides)}"
+    fits = f"{best} frame{'s' * (best > 1)} of {' x '.join(str(nearest(side, space)) for side in sides)}"
     raise ValueError(
         f"a video of {count} frames of {' x '.join(map(str, sides))} does not fit this VAE: {said}height and width "
         f"multiples of {space}; the nearest that fits is {fits}."

@@ -11,14 +11,7 @@ import dask
 import psutil
 from distributed import Client, LocalCluster
 
-_ENVIRONMENT = {
-    "OMP_NUM_THREADS": "1",
-    "OPENBLAS_NUM_THREADS": "1",
-    "MKL_NUM_THREADS": "1",
-    # Dask's default (64 KiB) hands every frame's memory back to the system and takes it again: an eighth of the time.
-    "MALLOC_TRIM_THRESHOLD_": str(256 << 20),
-    "MALLOC_MMAP_THRESHOLD_": str(64 << 20),
-}
+from curation.early import WORKER_ENVIRONMENT
 
 
 @contextlib.contextmanager
@@ -43,7 +36,7 @@ def connect(workers: int | None = None, scheduler: str | None = None, client: Cl
     count = workers or os.cpu_count() or 1
     with dask.config.set(
         {
-            "distributed.nanny.pre-spawn-environ": _ENVIRONMENT,
+            "distributed.nanny.pre-spawn-environ": WORKER_ENVIRONMENT,
             "distributed.worker.multiprocessing-method": "forkserver",
             "distributed.scheduler.allowed-failures": 3,
         }

@@ -50,11 +50,9 @@ def read_weights(folder: Path) -> dict[str, Tensor]:
 def read_safetensors(file: Path) -> dict[str, Tensor]:
     """Raises ValueError for a file that is missing, in another format, or holds numbers that are not finite."""
     if not file.exists():
-        others = sorted(p.name for p in file.parent.glob("*") if p.suffix in _PICKLED)
-        have = (
-            f" {', '.join(others)} can run code when it is read; convert it with safetensors.torch." if others else ""
-        )
-        raise ValueError(f"{file}: there is no such file; only safetensors weights are read.{have}")
+        others = sorted(path.name for path in file.parent.glob("*") if path.suffix in _PICKLED)
+        found = f" ({some(others)} could run code; convert it with safetensors.torch.save_file)" if others else ""
+        raise ValueError(f"{file}: there is no such file; only safetensors weights are read{found}.")
     try:
         tensors = load_file(file)
     except SafetensorError as error:

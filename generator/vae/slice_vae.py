@@ -69,7 +69,7 @@ class SliceVaeConfig:
         others = self.slice_mag_vae or self.cache_compression_vae or self.spatial_group_norm
         if not self.slice_compression_vae or others:
             raise ValueError(
-                "slice_compression_vae must be true; slice_mag_vae, cache_compression_vae and spatial_group_norm must be "
+                "slice_compression_vae must be true; slice_mag_vae, cache_compression_vae and spatial_group_norm "
                 "false: of EasyAnimate's own VAEs only V3's is supported."
             )
         if self.mid_block_type != "MidBlock3D" or self.act_fn != "silu" or any(self.use_gc_blocks or ()):

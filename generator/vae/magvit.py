@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -181,21 +182,23 @@ class Level(nn.Module):
         return x
 
 
+class Blocks(NamedTuple):
+    """Widths of the levels, residual blocks in each, groups of a norm, and whether it sees each frame by itself."""
+
+    widths: tuple[int, ...]
+    layers: int
+    groups: int
+    each: bool
+
+
 class Encoder(nn.Module):
-    """each, mid: of the norms, and the block in the middle."""
+    """kinds: of the levels, as in `MagvitConfig`. mid: the block in the middle."""
 
     def __init__(
-        self,
-        channels: int,
-        latent_channels: int,
-        widths: tuple[int, ...],
-        kinds: tuple[str, ...],
-        layers: int,
-        groups: int,
-        each: bool,
-        mid: nn.Module,
+        self, channels: int, latent_channels: int, blocks: Blocks, kinds: tuple[str, ...], mid: nn.Module
     ) -> None:
         super().__init__()
+        widths, layers, groups, each = blocks
         self.conv_in = Conv(channels, widths[0])
         self.down_blocks = nn.ModuleList()
         width = widths[0]
@@ -220,17 +223,10 @@ class Decoder(nn.Module):
     """As `Encoder`, back."""
 
     def __init__(
-        self,
-        latent_channels: int,
-        channels: int,
-        widths: tuple[int, ...],
-        kinds: tuple[str, ...],
-        layers: int,
-        groups: int,
-        each: bool,
-        mid: nn.Module,
+        self, latent_channels: int, channels: int, blocks: Blocks, kinds: tuple[str, ...], mid: nn.Module
     ) -> None:
         super().__init__()
+        widths, layers, groups, each = blocks
         self.conv_in = Conv(latent_channels, widths[-1])
         self.mid_block = mid
         self.up_blocks = nn.ModuleList()
@@ -263,16 +259,14 @@ class MagvitVae(nn.Module):
     def __init__(self, config: MagvitConfig) -> None:
         super().__init__()
         self.config = config
-        widths, layers, groups = config.block_out_channels, config.layers_per_block, config.norm_num_groups
-        latent, each = config.latent_channels, config.spatial_group_norm
+        latent, width, groups = config.latent_channels, config.block_out_channels[-1], config.norm_num_groups
+        blocks = Blocks(config.block_out_channels, config.layers_per_block, groups, config.spatial_group_norm)
         # The published decoder's middle sees one frame at a time whatever spatial_group_norm says.
-        mids = [Level([ResBlock(widths[-1], widths[-1], groups, one) for _ in range(layers)]) for one in (each, True)]
-        self.encoder = Encoder(
-            config.in_channels, latent, widths, config.down_block_types, layers, groups, each, mids[0]
-        )
-        self.decoder = Decoder(
-            latent, config.out_channels, widths, config.up_block_types, layers, groups, each, mids[1]
-        )
+        mids = [
+            Level([ResBlock(width, width, groups, each) for _ in range(blocks.layers)]) for each in (blocks.each, True)
+        ]
+        self.encoder = Encoder(config.in_channels, latent, blocks, config.down_block_types, mids[0])
+        self.decoder = Decoder(latent, config.out_channels, blocks, config.up_block_types, mids[1])
         self.quant_conv = nn.Conv3d(2 * latent, 2 * latent, 1)
         self.post_quant_conv = nn.Conv3d(latent, latent, 1)
 

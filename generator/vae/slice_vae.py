@@ -20,7 +20,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from generator.vae.magvit import Decoder, Encoder, Level, MagvitStream, ResBlock, check_blocks, longer
+from generator.vae.magvit import Blocks, Decoder, Encoder, Level, MagvitStream, ResBlock, check_blocks, longer
 from generator.vae.shapes import check_channels, check_video
 from generator.vae.stream import Stream, Video
 from generator.vae.tiles import Place, Tiling
@@ -154,10 +154,10 @@ class SliceVae(nn.Module):
     def __init__(self, config: SliceVaeConfig) -> None:
         super().__init__()
         self.config = config
-        latent, layers, groups = config.latent_channels, config.layers_per_block, config.norm_num_groups
-        inner = {"widths": config.widths, "layers": layers, "groups": groups, "each": False}
-        self.encoder = Encoder(config.in_channels, latent, kinds=config.down_block_types, mid=Middle(config), **inner)
-        self.decoder = Decoder(latent, config.out_channels, kinds=config.up_block_types, mid=Middle(config), **inner)
+        latent = config.latent_channels
+        blocks = Blocks(config.widths, config.layers_per_block, config.norm_num_groups, each=False)
+        self.encoder = Encoder(config.in_channels, latent, blocks, config.down_block_types, Middle(config))
+        self.decoder = Decoder(latent, config.out_channels, blocks, config.up_block_types, Middle(config))
         self.quant_conv = nn.Conv3d(2 * latent, 2 * latent, 1)
         self.post_quant_conv = nn.Conv3d(latent, latent, 1)
 

@@ -22,6 +22,7 @@ from curation.captioning.cli import asked, caption, prompt, serve
 from curation.checking.cli import check_command
 from curation.export import export as export_clips
 from curation.folder import Folder
+from curation.models_cli import models
 from curation.picking_cli import retrieve, similar
 from curation.recipe import Recipe, with_settings
 from curation.review.cli import review
@@ -45,6 +46,7 @@ app.command()(caption)
 app.command()(prompt)
 app.command(context_settings={"allow_extra_args": True})(serve)
 app.command("check")(check_command)
+app.command()(models)
 
 Sources = Annotated[list[str], typer.Argument(help="Files, folders, globs, lists (txt, jsonl, parquet) or URLs.")]
 Out = Annotated[Path, typer.Option("--out", help="Folder to write; an earlier run in it is resumed.")]

@@ -37,7 +37,7 @@ def export(
     clips:      `<clip_id>.mp4`, `<clip_id>.txt` with the caption, and metadata.jsonl
     webdataset: shard-00000.tar and so on, with the same three per clip (mp4, txt, json)
     jsonl:      clips.jsonl with all columns and no footage
-    short: short side to scale down to, 0 for the film's own. crop: borders are cut off, as the column of that name says.
+    short: short side to scale down to, 0 for the film's own. crop: borders are cut off, as that column says.
     Clips that cannot be encoded are named through `say` and left out. Raises ValueError for wrong use.
     """
     if kind not in FORMATS:

@@ -18,6 +18,7 @@ from filters.draw import Draw
 from filters.laion import LaionAesthetics
 from filters.people import People
 from filters.rules import Rule
+from filters.subject import MovingArea, SalientArea, SubjectArea
 from filters.vectors import MotionVectors
 from manifests.buckets import MOVIE_GEN_SFT_LENGTHS, Buckets
 from manifests.media.scan import Pieces
@@ -47,6 +48,7 @@ def moviegen(
     still: float = 0.5,
     border: float = 0.05,
     scenes: int = 2,
+    subject: float = 0.05,
 ) -> Recipe:
     """Movie Gen's filters, in the order of the table in its appendix B.1.
 
@@ -60,8 +62,9 @@ def moviegen(
     Ours:      `trim_start`, seconds cut off every film's start; `still`, the largest still share; `border`, the
                largest bordered share; `scenes`, taken of one video; VMAF motion measured at 180 pixels' short side and
                its bound times 0.75 for that; vectors in coded pixels per frame; the slide show detector; the embedded
-               looks score where `learned` is off; for sft, stricter looks and motion and clips over 10.6 s; people by
-               faces and figures in place of retrieval by verbs; 4:3 and 3:4 among the aspects
+               looks score where `learned` is off; for sft, `subject`, the smallest share of the picture that its
+               subject takes, by what moves and stands out in place of a detector; stricter looks and motion; clips
+               over 10.6 s; people by faces and figures in place of retrieval by verbs; 4:3 and 3:4 among the aspects
     By hand:   for sft, `vidcurate retrieve` and `vidcurate review` fill the subsets sft_balanced and sft_picked
     Cost:      the default run, and a third more decoding for the motion vectors
     Expect:    in the paper 25 % pass the size, 7 % landscape, 1.94 % text, and less than 1 % everything
@@ -75,13 +78,13 @@ def moviegen(
     return dataclasses.replace(
         base,
         name=f"moviegen:{stage}",
-        signals=(*SIGNALS, MotionVectors()),
+        signals=(*SIGNALS, MotionVectors(), *((MovingArea(),) if strict else ())),
         costly=(
             *base.costly,
             *((LaionAesthetics(which="middle"), ClipEmbedding()) if learned else ()),
-            *((People(),) if strict else ()),
+            *((People(), SalientArea()) if strict else ()),
         ),
-        derived=(*base.derived, draw),
+        derived=(*base.derived, *((SubjectArea(),) if strict else ()), draw),
         rules=(
             Rule("raw_duration", "film_duration_s", low=4.0, high=120.0, why="Movie Gen B.1: films of 4 s to 2 min"),
             Rule("resolution", "short_side", low=_SHORT_SIDE[stage], why="Movie Gen: width and height"),
@@ -100,6 +103,7 @@ def moviegen(
             Rule("still", "static_fraction", high=still, why="ours, for an unpublished detector"),
             Rule("slideshow", "slideshow", high=0.7, why="ours; Movie Gen drops slide shows"),
             Rule("jitter", "cuts_per_s", high=0.85, why="Movie Gen B.1: below 0.85 shots a second"),
+            *_subject(strict, subject),
         ),
         subsets=(Subset(stage), *(HAND_PICKED if strict else ())),
         cuts=Cuts(detector="scdet"),
@@ -112,6 +116,10 @@ def moviegen(
 
 def _landscape(stage: Stage) -> tuple[Rule, ...]:
     return () if stage in _LANDSCAPE else (Rule("aspect", "aspect", low=1.0, why="Movie Gen B.1: landscape"),)
+
+
+def _subject(strict: bool, least: float) -> tuple[Rule, ...]:
+    return (Rule("small_subject", "subject_area", low=least, why="Movie Gen: no small subjects"),) if strict else ()
 
 
 def _looks(learned: bool, strict: bool) -> Rule:

@@ -61,7 +61,7 @@ def _encoded(rows: list[Row], to: Path, short: int, crop: bool, say: Said) -> It
         if not target.exists():  # an interrupted export goes on where it was
             half = target.with_suffix(".part")
             try:
-                cut(row["uri"], row["start_us"], row["end_us"], half, short, row.get("crop") if crop else None)
+                cut(row["uri"], row["start_us"], row["end_us"], half, short, crop=row.get("crop") if crop else None)
             except MediaError as error:
                 say(f"left out: {error}")
                 half.unlink(missing_ok=True)

@@ -98,8 +98,8 @@ class SalientArea:
         """The part (h, w) of a BGR picture that stands out most, at `lines` lines."""
         scale = min(1.0, self.lines / min(image.shape[:2]))
         small = cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
-        lab = cv2.cvtColor(small.astype(np.float32) / 255, cv2.COLOR_BGR2Lab)
-        lab = np.asarray(cv2.GaussianBlur(lab, (0, 0), 1.5), np.float32)
+        colors = cv2.cvtColor(small.astype(np.float32) / 255, cv2.COLOR_BGR2Lab)
+        lab: npt.NDArray[np.float32] = np.asarray(cv2.GaussianBlur(colors, (0, 0), 1.5), np.float32)
         rim = max(2, round(self.edge * min(lab.shape[:2])))
         edges = (lab[:rim], lab[-rim:], lab[:, :rim], lab[:, -rim:])
         unlike = np.stack([_unlike(lab, edge.reshape(-1, 3)) for edge in edges])

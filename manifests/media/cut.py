@@ -25,8 +25,8 @@ def cut(
     end: int,
     target: str | os.PathLike[str],
     short: int = 0,
-    crop: Sequence[int] | None = None,
     crf: int = 18,
+    crop: Sequence[int] | None = None,
 ) -> int:
     """Writes frames of [start, end), microseconds, as H.264 and returns how many; their times are kept (VFR stays VFR).
 

@@ -25,6 +25,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from generator.dit import released
 from generator.dit.cogvideox import CogVideoXTransformer, DitConfig
 from generator.dit.easyanimate import EasyAnimateConfig, EasyAnimateTransformer
 from generator.dit.moviegen import MovieGenConfig, MovieGenTransformer
@@ -63,6 +64,8 @@ def load(folder: str | os.PathLike[str], device: str = "cpu", dtype: torch.dtype
         raise ValueError(f"{folder}: this is a file; give the folder that holds {CONFIG} and {WEIGHTS}.")
     settings = read_json(folder / CONFIG)
     name = settings.pop("_class_name", None)
+    if name == released.CLASS:
+        return _load_released(folder, settings, dtype or torch.float32).to(device=device).eval()
     candidates = [(config, model) for known, config, model in CLASSES if known == name]
     if not candidates:
         raise ValueError(f"{folder}: the class {name!r} is unknown; this version loads {', '.join(names())}.")
@@ -75,9 +78,19 @@ def load(folder: str | os.PathLike[str], device: str = "cpu", dtype: torch.dtype
     return model.to(device=device).eval()
 
 
+def _load_released(folder: Path, settings: Mapping[str, Any], dtype: torch.dtype) -> nn.Module:
+    """EasyAnimate's own transformer: the names of weights are ours, the settings are not."""
+    tensors = released.weights(read_weights(folder))
+    try:
+        ours = released.settings(settings, tensors)
+    except (KeyError, ValueError) as error:
+        raise ValueError(f"{folder}/{CONFIG}: {error}") from error
+    return _filled(EasyAnimateTransformer, _configured(EasyAnimateConfig, ours, folder), tensors, dtype, str(folder))
+
+
 def names() -> list[str]:
     """Classes that a config.json may name."""
-    return list(dict.fromkeys(name for name, _, _ in CLASSES))
+    return [*dict.fromkeys(name for name, _, _ in CLASSES), released.CLASS]
 
 
 def export(model: nn.Module, folder: str | os.PathLike[str]) -> Path:

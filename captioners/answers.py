@@ -77,7 +77,8 @@ def _bare(hint: Any) -> tuple[Any, Within]:
 def parse(text: str, kind: type[T]) -> T:
     """An instance of `kind` out of a JSON text; a fence of Markdown around it is taken off.
 
-    Raises BadAnswer when the text is no JSON, or lacks a field, or has one of another kind or beyond its bounds.
+    Text beyond its bound is cut off there. Raises BadAnswer when the answer is no JSON, or lacks a field, or has one of
+    another kind or beyond its bounds.
     """
     text = text.strip()
     if text.startswith("```"):
@@ -128,6 +129,9 @@ def _plain(value: Any, hint: Any, within: Within, wrong: BadAnswer) -> Any:
         raise wrong
     if hint is str and within.pattern and not re.search(within.pattern, value):
         raise wrong
+    if hint is str and within.most is not None:
+        # Servers count before they mend broken UTF-8, and some do not count at all; the bound is against running on.
+        value = value[: int(within.most)]
     if hint is not bool:
         _check(len(value) if hint is str else value, within, wrong)
     return value

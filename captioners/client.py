@@ -80,13 +80,13 @@ class Client:
             raise no_server(self._servers, self._model, wire.reason(trouble[0]))
         return {name: served for one in found if not isinstance(one, BaseException) for name, served in one.items()}
 
-    async def check(self, models: Sequence[str] = (), vision: bool = True) -> None:
+    async def check(self, models: Sequence[str] | None = None, vision: bool = True) -> None:
         """Says at once what would fail later: no server, a model that is not served, one that takes no pictures.
 
-        Raises Unreachable, NotServed or Refused.
+        models: the client's own by default. Raises Unreachable, NotServed or Refused.
         """
         there = await self.served()
-        for model in models or [self._model]:
+        for model in [self._model] if models is None else models:
             name = model or self._only(there)
             if name not in there:
                 raise NotServed(not_served([s for s in self._servers if s.models is not None], name))

@@ -179,6 +179,7 @@ def frame_form(words: int) -> Any:
 
 
 def tokens_for(kind: Any) -> int:
-    """Tokens that an answer of this form may take: half of its characters, and its punctuation."""
+    """Tokens that an answer of this form may take: one for each character, more than any language needs, and those of
+    its punctuation. The form bounds what is written; this only has to be enough."""
     bounds = [note.most for field in dataclasses.fields(kind) for note in getattr(field.type, "__metadata__", ())]
-    return 64 + int(sum(bounds)) // 2
+    return 64 + int(sum(bounds))

@@ -20,6 +20,7 @@ from curation import explain, recipes
 from curation.captioning.asking import Asking
 from curation.captioning.cli import asked, caption, prompt, serve
 from curation.checking.cli import check_command
+from curation.export import FORMATS
 from curation.export import export as export_clips
 from curation.folder import Folder
 from curation.models_cli import models
@@ -70,6 +71,7 @@ Captioner = Annotated[
 ModelName = Annotated[
     list[str] | None, typer.Option("--model", help="Model that captions; the one that is served if none.")
 ]
+AskTags = Annotated[bool, typer.Option("--ask-tags", help="Ask the model for negative tags, in place of classifiers.")]
 MaxFailures = Annotated[int | None, typer.Option("--max-failures", min=0, help="Exit with 1 when more inputs fail.")]
 Strict = Annotated[bool, typer.Option("--strict", help="Exit with 1 when any input fails.")]
 
@@ -117,6 +119,7 @@ def run_command(
     measure_all: MeasureAll = False,
     captioner: Captioner = None,
     model: ModelName = None,
+    ask_tags: AskTags = False,
     max_failures: MaxFailures = None,
     strict: Strict = False,
 ) -> None:
@@ -132,7 +135,7 @@ def run_command(
 
       vidcurate run videos/ --out out --captioner http://localhost:8000 --model Qwen/Qwen2.5-VL-7B-Instruct
     """
-    asking = asked(captioner, model)
+    asking = asked(captioner, model, ask_tags)
     result = _run(sources, out, recipe, settings, workers, scheduler, offline, measure_all, asking)
     _finish_run(result, max_failures, strict)
 
@@ -286,13 +289,15 @@ def doctor() -> None:
 @app.command()
 def export(
     folder: Dir,
-    kind: Annotated[str, typer.Option("--format", help="webdataset, clips or jsonl.")],
+    kind: Annotated[str, typer.Option("--format", help=f"{', '.join(FORMATS)}.")],
     to: Annotated[Path, typer.Option("--to", help="Folder to write.")],
     which: Annotated[str, typer.Option("--which", help="sampled or kept.")] = "sampled",
     short: Annotated[int, typer.Option("--short", min=0, help="Scale down to this short side; 0 keeps the size.")] = 0,
     crop: Annotated[bool, typer.Option("--crop/--whole", help="Cut borders off, or keep the whole picture.")] = True,
 ) -> None:
     """Hand the clips over to other tools; only here is footage encoded again.
+
+    sharegpt, llava and summaries are sets to fine-tune a captioner on: frames or their captions, and the clip's.
 
     Example: vidcurate export out --format webdataset --to shards --short 480
     """

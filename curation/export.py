@@ -11,12 +11,14 @@ from typing import Any
 
 import pyarrow.compute as pc
 
+from curation.captioning.export import FORMATS as LESSONS
+from curation.captioning.export import export_lessons
 from curation.folder import Folder
 from manifests.media.cut import cut
 from manifests.reviews import as_reviewed
 from manifests.types import MediaError
 
-FORMATS = ("webdataset", "clips", "jsonl")
+FORMATS = ("webdataset", "clips", "jsonl", *LESSONS)
 PER_SHARD = 500
 
 Row = dict[str, Any]
@@ -37,6 +39,7 @@ def export(
     clips:      `<clip_id>.mp4`, `<clip_id>.txt` with the caption, and metadata.jsonl
     webdataset: shard-00000.tar and so on, with the same three per clip (mp4, txt, json)
     jsonl:      clips.jsonl with all columns and no footage
+    sharegpt, llava, summaries: see `curation.captioning.export`
     short: short side to scale down to, 0 for the film's own. crop: borders are cut off, as that column says.
     Clips that cannot be encoded are named through `say` and left out. Raises ValueError for wrong use.
     """
@@ -44,6 +47,8 @@ def export(
         raise ValueError(f"--format {kind}: choose from {', '.join(FORMATS)}.")
     if which not in ("sampled", "kept"):
         raise ValueError(f"--which {which}: choose sampled or kept.")
+    if kind in LESSONS:
+        return export_lessons(folder, kind, to, which)
     rows = as_reviewed(folder.store.read_table("clips.parquet", where=pc.field(which))).to_pylist()
     if not rows:
         raise ValueError(f"{folder.store.root}: no clip is {which}; loosen the rules with `vidcurate judge`.")

@@ -105,8 +105,8 @@ def run(
     origin:      where the recipe came from ({"recipe": name, "set": [...]}), kept in run.json for later commands.
     """
     board, watch, seconds = board or Board(), Stopwatch(), {}
-    check_columns(recipe)
     recipe, asking = with_captioner(recipe, asking or Asking())
+    check_columns(recipe)
     uris = list_videos(sources)
     store = prepare(out)
     recipe = reviewed(recipe, store)
@@ -149,7 +149,7 @@ def with_captioner(recipe: Recipe, asking: Asking) -> tuple[Recipe, Asking]:
         raise ValueError(
             f"recipe {recipe.name} has captions written by a model; say where it is served: --captioner URL"
         )
-    captions = check_servers(asking.servers, recipe.captioner)
+    captions = check_servers(asking.servers, recipe.captioner, asking.tags)
     models = tuple(m for m in captions.models if m) if not asking.models else asking.models
     return dataclasses.replace(recipe, captioner=captions), dataclasses.replace(asking, models=models)
 

@@ -108,7 +108,7 @@ class Scene:
     shapes: Annotated[tuple[Shape, ...], Within(most=2)]
     moving: bool
     speed: Annotated[float, Within(least=0, most=1)]
-    note: str | None
+    note: Annotated[str, Within(most=20)] | None
 
 
 def test_every_typed_answer_is_valid_at_once(vllm: TinyServer) -> None:

@@ -13,7 +13,9 @@ from captioners.client import Patience
 from captioners.methods import Direct, FramesThenSummary, Method
 from captioners.rewriting import Rewrite
 from captioners.servers import base_url
+from captioners.tags import AskedTags
 from curation.recipe import Recipe
+from filters.tags import QUESTIONS, NegativeTags, TagList, Thresholds
 
 HOW = ("direct", "film", "frames", "ends", "mix")
 """direct: a video LLM sees the frames; film: it is sent the clip as a film; frames: one every 2 s is captioned, and a
@@ -24,7 +26,8 @@ the first model, 30 % by the second, as in Movie Gen."""
 @dataclass(frozen=True, slots=True)
 class Asking:
     """servers: addresses. models: the first sees; the last reads, where a step needs no frames. how: one of HOW, or ""
-    for what the recipe says. words: most in a caption, 0 for the method's own. concurrency: questions at once."""
+    for what the recipe says. words: most in a caption, 0 for the method's own. tags: the model that is asked for
+    negative tags, "" for none. concurrency: questions at once."""
 
     servers: tuple[str, ...] = ()
     models: tuple[str, ...] = ()
@@ -33,6 +36,7 @@ class Asking:
     hints: bool = False
     rewrite: bool = False
     categories: bool = False
+    tags: str = ""
     concurrency: int = 32
 
     def __post_init__(self) -> None:
@@ -48,8 +52,11 @@ class Asking:
         return Patience(concurrency=self.concurrency)
 
     def applied(self, recipe: Recipe) -> Recipe:
-        """`recipe` with captions by models, if servers were named; as it is otherwise."""
-        return replace(recipe, captioner=self.captions(recipe)) if self.servers else recipe
+        """`recipe` with captions and tags by models, if servers were named; as it is otherwise."""
+        if not self.servers:
+            return recipe
+        recipe = with_asked_tags(recipe, self.tags, self.servers, self.concurrency) if self.tags else recipe
+        return replace(recipe, captioner=self.captions(recipe))
 
     def captions(self, recipe: Recipe) -> Captions:
         """The recipe's own way of captioning, where it has one that asks models and the command line no other."""
@@ -79,6 +86,21 @@ class Asking:
     def noted(self) -> dict[str, Any]:
         """For run.json."""
         return dataclasses.asdict(self)
+
+
+def with_asked_tags(recipe: Recipe, model: str, servers: tuple[str, ...], concurrency: int = 32) -> Recipe:
+    """`recipe` with its negative tags asked of a video LLM, in place of any other engine."""
+    signal = AskedTags(model, tuple(QUESTIONS), servers=servers, concurrency=concurrency)
+    given = set(signal.schema.names)
+    thresholds = next(
+        (one.thresholds for one in recipe.derived if isinstance(one, NegativeTags | TagList)), Thresholds()
+    )
+    return replace(
+        recipe,
+        signals=tuple(one for one in recipe.signals if not given & set(one.schema.names)),
+        costly=(*(one for one in recipe.costly if not given & set(one.schema.names)), signal),
+        derived=(*(one for one in recipe.derived if "tags" not in one.schema.names), TagList(thresholds)),
+    )
 
 
 def from_note(note: Mapping[str, Any] | None) -> Asking:

@@ -33,11 +33,14 @@ Models = Annotated[
 How = Annotated[str, typer.Option("--how", help=f"One of {', '.join(HOW)}; direct by default.")]
 
 
-def asked(servers: list[str] | None, models: list[str] | None) -> Asking:
-    """What `--captioner` and `--model` of other commands say. Raises ValueError for a model without a server."""
+def asked(servers: list[str] | None, models: list[str] | None, tags: bool = False) -> Asking:
+    """What `--captioner`, `--model` and `--ask-tags` of other commands say. Raises ValueError for a model without a
+    server, and for tags without a model."""
     if models and not servers:
         raise ValueError(f"--model {models[0]}: say where it is served, --captioner URL.")
-    return Asking(tuple(servers or ()), tuple(models or ()))
+    if tags and not (servers and models):
+        raise ValueError("--ask-tags: say which model to ask and where, --captioner URL --model NAME.")
+    return Asking(tuple(servers or ()), tuple(models or ()), tags=models[0] if tags and models else "")
 
 
 def caption(
@@ -63,7 +66,8 @@ def caption(
       vidcurate caption out --server gpu1:8000 --server gpu2:8000 --how frames --model VLM --model LLM --categories
     """
     opened, board = Folder(folder), Board()
-    wish = Asking(tuple(server), tuple(model or ()), how, words, hints, rewrite, categories, concurrency)
+    tags = opened.asking.tags  # whoever gave the tags of this folder, they are measured already
+    wish = Asking(tuple(server), tuple(model or ()), how, words, hints, rewrite, categories, tags, concurrency)
     recipe, asking = with_captioner(opened.plain_recipe, wish)
     with board.shown(), connect(workers, scheduler) as dask:
         took = caption_folder(opened.store, recipe, asking, dask, board, again)

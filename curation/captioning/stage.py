@@ -32,17 +32,17 @@ _HINTS = (
 _READS = ("clip_id", "uri", "start_us", "end_us", "duration_s", "fps", "pack")
 
 
-def check_servers(servers: Sequence[str], captions: Captions, models: Sequence[str] = ()) -> Captions:
+def check_servers(servers: Sequence[str], captions: Captions, tags: str = "") -> Captions:
     """`captions` with its models named, after every server was asked once whether they are there and can see.
 
-    models: those that the command line names. Raises ValueError, in one sentence, for what would fail later.
+    tags: a further model that must see. Raises ValueError, in one sentence, for what would fail later.
     """
 
     async def checked() -> Captions:
-        async with Client(servers, patience=Patience(deadline_s=60.0, attempt_s=60.0)) as client:
+        async with Client(servers, captions.models[0], patience=Patience(deadline_s=60.0, attempt_s=60.0)) as client:
             there = await client.served()
-            named = with_models(captions, tuple(models) or (tuple(there) if len(there) == 1 else ()))
-            see = {share.method.models[0] for share in named.shares}
+            named = with_models(captions, tuple(there) if len(there) == 1 else ())
+            see = {*(share.method.models[0] for share in named.shares), *([tags] if tags else [])}
             await client.check(sorted(see), vision=True)
             await client.check([model for model in named.models if model not in see], vision=False)
             return named

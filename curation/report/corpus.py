@@ -95,7 +95,8 @@ class Breakdown:
 
 
 def breakdowns(clips: pa.Table, names: Mapping[int, str]) -> list[Breakdown]:
-    """By subset, orientation, source (the folder of the film) and concept. names: of concepts, where they have any."""
+    """By subset, orientation, source (the folder of the film), category of the caption and concept. names: of concepts,
+    where they have any."""
     everyone = np.arange(clips.num_rows)
     ratio = _floats(clips["aspect"])
     shape = np.where(ratio > 1, 0, np.where(ratio < 1, 2, 1))
@@ -104,10 +105,15 @@ def breakdowns(clips: pa.Table, names: Mapping[int, str]) -> list[Breakdown]:
     with_concept = np.flatnonzero(np.asarray(pc.is_valid(clips["concept"])))
     numbers, concept = np.unique(np.asarray(clips["concept"].drop_null()), return_inverse=True)
     concepts = [names.get(int(n), f"concept {n}") for n in numbers]
+    sorted_in = np.flatnonzero(np.asarray(pc.is_valid(clips["caption_category"])))
+    categories = clips["caption_category"].combine_chunks().drop_null().dictionary_encode()
     made = [
         _breakdown("subset", clips, members, subset, subsets, raw=False),
         _breakdown("orientation", clips, everyone, shape, ["landscape", "square", "portrait"], raw=True),
         _breakdown("source", clips, everyone, folder, folders, raw=True),
+        _breakdown(
+            "category", clips, sorted_in, np.asarray(categories.indices), categories.dictionary.to_pylist(), raw=False
+        ),
         _breakdown("concept", clips, with_concept, concept, concepts, raw=False),
     ]
     return [each for each in made if each.lines]

@@ -4,6 +4,7 @@ VENV   ?= .venv
 VLLM   ?= .venv-vllm
 BIN    := $(VENV)/bin
 OUT    ?= demo
+JOBS   ?= 2
 EXTRAS := learned,ocr,shots,speech,caption,train,demo,dev
 
 .DEFAULT_GOAL := help
@@ -33,8 +34,8 @@ vllm: $(VLLM)/.installed  ## make or reuse .venv-vllm, the environment of the se
 demo: install  ## curate sample films (or VIDEOS=folder), write the report, train on the result, sample a clip
 	$(BIN)/python -m curation.demo --out $(OUT) $(if $(VIDEOS),--videos '$(VIDEOS)')
 
-test: install  ## all tests
-	$(BIN)/python -m pytest $(ARGS)
+test: install  ## all tests, in as many processes as JOBS says
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) --no-loadscope-reorder $(ARGS)
 
 test-vllm: install vllm  ## the tests that ask a real vLLM server
 	$(BIN)/python -m pytest -m vllm $(ARGS)

@@ -5,14 +5,16 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-from collections.abc import Iterator
+import pickle
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import cv2
 import dask
 import pytest
 from distributed import Client, LocalCluster
+from filelock import FileLock
 
 from curation import recipes
 from curation.recipe import Recipe
@@ -24,11 +26,46 @@ from tests.vllm_server import TinyServer
 cv2.setNumThreads(1)
 
 
+Made = TypeVar("Made")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Modules with slow tests go first, so that no process is left alone with one at the end."""
+    slow = {item.path for item in items if item.get_closest_marker("slow")}
+    items.sort(key=lambda item: item.path not in slow)
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Where tests run in several processes, those of a module stay together, and so do those that ask the vLLM server,
+    of which there is one."""
+    from xdist.scheduler import LoadScopeScheduling
+
+    class ByModule(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            module = nodeid.split("::", 1)[0]
+            return "vllm" if module.endswith("vllm.py") else module
+
+    return ByModule(config, log)
+
+
+def made_once(tmp_path_factory: pytest.TempPathFactory, name: str, make: Callable[[Path], Made]) -> Made:
+    """What `make` gives for an empty folder; one of the test processes makes it, the others get a copy."""
+    root = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        root = root.parent
+    kept = root / f"{name}.pickle"
+    with FileLock(root / f"{name}.lock"):
+        if not kept.exists():
+            (root / name).mkdir()
+            kept.write_bytes(pickle.dumps(make(root / name)))
+    made: Made = pickle.loads(kept.read_bytes())
+    return made
+
+
 @pytest.fixture(scope="session")
 def demo(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Truth]]:
     """The demo's films and the truth about each, by name."""
-    folder = tmp_path_factory.mktemp("demo")
-    return folder, {Path(t.path).stem: t for t in write_demo(folder)}
+    return made_once(tmp_path_factory, "demo", lambda to: (to, {Path(t.path).stem: t for t in write_demo(to)}))
 
 
 @contextlib.contextmanager
@@ -60,9 +97,12 @@ def recipe() -> Recipe:
 @pytest.fixture(scope="session")
 def curated(demo: tuple[Path, dict[str, Truth]], recipe: Recipe, tmp_path_factory: pytest.TempPathFactory) -> Result:
     """The demo's films, curated once. Tests that change the folder copy it."""
-    out = tmp_path_factory.mktemp("curated") / "out"
-    with two_workers() as client:
-        return run([str(demo[0])], out, recipe, client=client)
+
+    def make(to: Path) -> Result:
+        with two_workers() as client:
+            return run([str(demo[0])], to / "out", recipe, client=client)
+
+    return made_once(tmp_path_factory, "curated", make)
 
 
 @pytest.fixture(scope="session")

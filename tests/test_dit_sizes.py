@@ -148,6 +148,28 @@ def test_a_debug_size_runs_learns_and_comes_back_from_its_folder(size: Size, tmp
         assert torch.equal(again(**said), model(**said))
 
 
+@pytest.mark.parametrize("size", DEBUG, ids=lambda size: size.name)
+def test_half_precision_and_one_graph(size: Size) -> None:
+    """Weights of bfloat16, mixed precision, and a compiler that accepts no break in the graph."""
+    torch.manual_seed(0)
+    model, said = build(size.config()), inputs(size.config(), size.latents, size.text)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(0.05 * torch.randn_like(parameter))
+        whole = model(**said)
+        with torch.autocast("cpu", torch.bfloat16):
+            mixed = model(**said)
+        assert torch.allclose(mixed.float(), whole, atol=0.05 * float(whole.abs().max()))
+        graph = torch.compile(model, backend="eager", fullgraph=True)
+        assert torch.allclose(graph(**said), whole, atol=1e-5)
+        half = {key: halved(value) if key != "t" else value for key, value in said.items()}
+        assert model.bfloat16()(**half).dtype == torch.bfloat16
+
+
+def halved(value: object) -> object:
+    return [one.bfloat16() for one in value] if isinstance(value, list) else value.bfloat16()
+
+
 def test_costs_of_a_large_model_need_no_memory() -> None:
     assert cost_of(BY_NAME["cogvideox_2b"]).forward / 1e12 == pytest.approx(120.0, abs=0.1)
 

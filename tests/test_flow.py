@@ -20,6 +20,7 @@ from generator.samplers import (
     denoiser,
     dpm_solver,
     euler,
+    euler_sde,
     linear_quadratic_times,
     linear_times,
     trailing_timesteps,
@@ -94,6 +95,25 @@ def test_euler_follows_a_straight_flow_to_its_end_in_one_step() -> None:
     flow, x0, noise = FlowMatching(sigma_min=0), random(2, 3), random(2, 3, seed=1)
     for times in (linear_times(1), linear_times(7), linear_quadratic_times(10, 20)):
         assert torch.allclose(euler(lambda x, t: flow.target(x0, noise), noise, times), x0, atol=1e-6)
+
+
+@pytest.mark.parametrize("strength", [0.0, 0.5, 2.0])
+def test_ordinary_and_stochastic_sampling_reach_the_same_law(strength: float) -> None:
+    """Of data N(1, 0.5^2) the velocity is known; samples must have its mean and spread."""
+    mean, spread = 1.0, 0.5
+
+    def velocity(x: Tensor, t: Tensor) -> Tensor:
+        t = t[:, None]
+        both = t**2 * spread**2 + (1 - t) ** 2
+        clean = mean + t * spread**2 / both * (x - t * mean)
+        rest = (1 - t) / both * (x - t * mean)
+        return clean - rest
+
+    noise, times = random(8000, 1), linear_times(200)
+    out = euler_sde(velocity, noise, times, strength, torch.Generator().manual_seed(1))
+    assert float(out.mean()) == pytest.approx(mean, abs=0.03) and float(out.std()) == pytest.approx(spread, rel=0.05)
+    plain = euler(velocity, noise, times)
+    assert torch.allclose(out, plain, atol=1e-5) == (strength == 0)
 
 
 def test_linear_quadratic_times_of_the_specified_fixture() -> None:

@@ -26,7 +26,7 @@ _OPENING = re.compile(
     r"^(?:answer|caption|description)\s*:\s*",
     re.I,
 )
-_AS_IT_GOES_ON = re.compile(rf"\bas\s+{_THIS}\s+(?:goes\s+on|progresses|continues|unfolds),\s+", re.I)
+_AS_IT_GOES_ON = re.compile(rf"\bas\s+{_THIS}\s+(?:goes\s+on|progresses|continues|unfolds),\s+(\w)", re.I)
 _MARKDOWN = re.compile(r"^\s*(?:[-*#>]+|\d+\.)\s+|[*_`]{2,}|`", re.M)
 _SENTENCE_END = re.compile(r"[.!?][\"')\]]*(?=\s|$)")
 
@@ -59,9 +59,9 @@ def clean(text: str, whole: bool = True) -> str:
     if not whole:
         ends = [match.end() for match in _SENTENCE_END.finditer(text)]
         text = text[: ends[-1]] if ends else text
-    for pattern in (_OPENING, _LEAD_IN, _LEAD_IN):
+    for pattern in (_OPENING, _OPENING, _LEAD_IN, _LEAD_IN):
         text = pattern.sub("", text).lstrip(" ,:;-")
-    text = _AS_IT_GOES_ON.sub("", text)
+    text = _AS_IT_GOES_ON.sub(lambda found: found[1].upper() if found[0][0].isupper() else found[1], text)
     text = text[:1].upper() + text[1:]
     return f"{text}." if text and text[-1].isalnum() else text
 

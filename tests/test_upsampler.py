@@ -20,6 +20,8 @@ from generator.dit.upsampler import upsample, weights, windowed, windows
 from generator.guidance import Branch
 from generator.objectives import FlowMatching
 from generator.samplers import euler, linear_times
+from generator.vae.image import ImageVae
+from generator.vae.sizes import stiv_debug
 from tests.drawn import drawn, random
 
 CONFIG = dataclasses.replace(moviegen_upsampler_debug(), num_layers=1, text_widths=(6,), max_size=(14, 8, 8))
@@ -78,7 +80,7 @@ def test_windows_that_agree_are_the_whole() -> None:
 class FrameVae(nn.Module):
     """Exact on films whose every 8 x 8 block is one colour: means of blocks, into 4 channels, and back."""
 
-    config = SimpleNamespace(scaling_factor=0.5)
+    config = SimpleNamespace(scaling_factor=0.5, shift_factor=0.25)
 
     def encode_moments(self, x: Tensor) -> tuple[Tensor, Tensor]:
         z = F.avg_pool3d(x, (1, 8, 8))
@@ -135,6 +137,8 @@ def test_the_real_model_upsamples_and_is_guided() -> None:
     assert not torch.equal(upsample(model, FrameVae(), video, **how, null=null, guidance=3.0), plain)
     with pytest.raises(ValueError, match="guidance needs the embedding of the empty text"):
         upsample(model, FrameVae(), video, **how, guidance=3.0)
+    real = ImageVae(stiv_debug()).eval()
+    assert upsample(model, real, video, **how).shape == (1, 3, 3, 32, 32)
     other = drawn(build(dataclasses.replace(CONFIG, in_channels=3, condition_channels=3, out_channels=3)))
     with pytest.raises(ValueError, match="the VAE's latents have 4 channels; this upsampler takes 3 and 3"):
         upsample(other, FrameVae(), video, **how)

@@ -27,7 +27,9 @@ WINDOW, OVERLAP, STEPS = 14, 4, 20
 
 
 class FrameVae(Protocol):
-    """`encode_moments` (B, 3, F, H, W) -> mean, logvar (B, C, F, H / 8, W / 8), and `decode` back, frame by frame."""
+    """`encode_moments` (B, 3, F, H, W) -> mean, logvar (B, C, F, H / 8, W / 8), and `decode` back, frame by frame, as
+    `generator.vae.image.ImageVae`. config: has `scaling_factor` and `shift_factor`.
+    """
 
     config: Any
 
@@ -96,8 +98,8 @@ def upsample(
 ) -> Tensor:
     """video (B, 3, F, h, w) in [-1, 1] -> (B, 3, F, H, W) in [-1, 1], H x W = `size`.
 
-    model: a `MovieGenTransformer` whose condition is as wide as its latents. vae: of single frames; its configuration's
-    `scaling_factor` is honoured. text, null: what the model takes as text; null only for guidance other than 1.
+    model: a `MovieGenTransformer` whose condition is as wide as its latents. vae: of single frames. text, null: what
+    the model takes as text; null only for guidance other than 1.
     Raises ValueError for guidance without null, or a model of other channels than the VAE's.
     """
     if guidance != 1.0 and null is None:
@@ -106,8 +108,8 @@ def upsample(
     large = F.interpolate(video.transpose(1, 2).flatten(0, 1), size, mode="bilinear", align_corners=False)
     large = F.pad(large, (0, -size[1] % unit, 0, -size[0] % unit), mode="replicate")
     large = large.unflatten(0, (len(video), -1)).transpose(1, 2)
-    scale = getattr(vae.config, "scaling_factor", 1.0)
-    low = vae.encode_moments(large)[0] * scale
+    shift, scale = vae.config.shift_factor or 0.0, vae.config.scaling_factor
+    low = (vae.encode_moments(large)[0] - shift) * scale
     if low.shape[1] != model.config.condition_channels or low.shape[1] != model.config.in_channels:
         raise ValueError(
             f"the VAE's latents have {low.shape[1]} channels; this upsampler takes {model.config.in_channels} and "
@@ -123,4 +125,4 @@ def upsample(
     # A generator of our own on the CPU: the same seed gives the same noise on every device.
     noise = torch.randn(low.shape, generator=torch.Generator().manual_seed(seed)).to(low)
     z = euler(windowed(branch_of, window, overlap, form), noise, linear_times(steps))
-    return vae.decode(z / scale)[..., : size[0], : size[1]].clamp(-1, 1)
+    return vae.decode(z / scale + shift)[..., : size[0], : size[1]].clamp(-1, 1)

@@ -17,9 +17,9 @@ MODEL, OTHER = "tiny", "tiny-large"
 
 
 class TinyServer:
-    """Serves what `tests/tiny_vlm.py` makes. Its environment is that of `make vllm`."""
+    """Serves what `tests/tiny_vlm.py` makes, from the environment of `make vllm`. more: arguments of `vllm serve`."""
 
-    def __init__(self, folder: Path):
+    def __init__(self, folder: Path, more: tuple[str, ...] = ()):
         vllm = serve.find()
         self.model, self._log = folder / "model", folder / "server.log"
         self.port = free_port()
@@ -28,7 +28,7 @@ class TinyServer:
         made = [str(python), str(Path(__file__).with_name("tiny_vlm.py")), str(self.model)]
         subprocess.run(made, check=True, capture_output=True, timeout=300)
         settings = serve.Serving(str(self.model), MODEL, port=self.port, context=2048, at_once=8, memory_mb=128)
-        self._command = serve.command(settings, vllm, gpu=False, more=("--served-model-name", MODEL, OTHER))
+        self._command = serve.command(settings, vllm, gpu=False, more=("--served-model-name", MODEL, OTHER, *more))
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:

@@ -1,0 +1,221 @@
+"""What captioning adds to the server's own time: ratios measured in one run, in alternating pairs.
+
+`python -m benchmarks.caption [--clips 192] [--pairs 4] [--save FILE]`
+
+1. throughput: clips per second of the captioning stage (two Dask workers, frames out of packs, typed answers, captions
+   to disk) over requests per second of a bare load generator that sends the very same requests, made beforehand, to the
+   same real vLLM server with the same concurrency, and does nothing with the answers. The model is a tiny one with
+   random weights; the server keeps nothing between requests, so that neither side finds its questions answered
+2. bookkeeping: milliseconds per clip that the stage takes for 10,000 clips where answers come at once: packs read,
+   questions put, captions cleaned and checked, pieces written, joined, and laid out in the manifest
+
+Needs the environment that `make vllm` makes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import itertools
+import json
+import statistics
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import numpy as np
+import pyarrow as pa
+from distributed import Client as DaskClient
+
+from benchmarks.curate import machine
+from captioners import prompts, wire
+from captioners.answers import schema_of
+from captioners.ask import Answer, Usage
+from captioners.captions import Captions, Share
+from captioners.clean import Lints
+from captioners.client import Patience
+from captioners.methods import Direct, form, tokens_for
+from captioners.seen import seen
+from curation.captioning.kept import Kept, stage_of
+from curation.captioning.stage import caption_kept, write_captions
+from curation.captioning.work import caption_rows
+from curation.cluster import connect
+from curation.progress import Board
+from manifests import packs
+from manifests.ids import clip_id
+from manifests.schema import CAPTIONS, HALLUCINATION, IDENTITY, conform, merge
+from manifests.store import Store
+from manifests.types import Frames
+from tests.vllm_server import MODEL, TinyServer
+
+CONCURRENCY = 8
+FRAMES = 8
+PER_PACK = 96
+BOOKED = 10_000
+TARGETS = {"throughput": 0.95, "bookkeeping, ms per clip": 1.0}
+WORDS = 12
+
+_NO_LINTS = Lints(off=("empty", "short", "long", "refusal", "left_over", "loop", "language", "orders"))
+CAPTIONS_OF = Captions((Share(Direct(MODEL, words=WORDS)),), lints=_NO_LINTS)
+DENSE = (
+    "A red ball rolls over a wooden table. It falls off the edge and the camera follows it down to the floor, where "
+)
+DENSE += "a brown dog with a blue collar waits for it in front of a window. The light is warm and comes from the left."
+
+
+def folder(root: Path, clips: int, size: tuple[int, int], frames: int, seed: int) -> Store:
+    """An output folder with kept clips of noise and their frame packs."""
+    store, rng = Store(root), np.random.default_rng(seed)
+    rows: list[dict[str, Any]] = []
+    for number, start in enumerate(range(0, clips, PER_PACK)):
+        name = f"stages/scan-x/packs/p{seed}-{number:04d}.parquet"
+        made = []
+        for k in range(start, min(start + PER_PACK, clips)):
+            pictures = [_blobs(rng, size) for _ in range(frames)]
+            shown = Frames(pictures, [250_000 * n for n in range(frames)], list(range(frames)), (640, 360), 24.0)
+            clip = clip_id(f"{seed}v{k:06d}", 0, 2_000_000)
+            made.append((clip, (shown, packs.encode(shown))))
+            span = {"start_us": 0, "end_us": 2_000_000, "duration_s": 2.0, "fps": 24.0}
+            rows.append({"clip_id": clip, "video_id": f"{k}", "uri": "none.mp4", "pack": name, **span, "kept": True})
+        table = packs.table([clip for clip, _ in made], [pack for _, pack in made])
+        store.write_table(name, table, packs.ROWS_PER_GROUP)
+    columns = merge(IDENTITY, pa.schema([("kept", pa.bool_())]), CAPTIONS, HALLUCINATION)
+    store.replace_table("clips.parquet", [conform(pa.Table.from_pylist(rows), columns)])
+    return store
+
+
+def _blobs(rng: np.random.Generator, size: tuple[int, int]) -> Any:
+    """A picture that codes about as well as a photograph. size: width, height."""
+    import cv2
+
+    small = rng.integers(0, 256, (max(1, size[1] // 12), max(1, size[0] // 12), 3), np.uint8)
+    return cv2.resize(small, size, interpolation=cv2.INTER_CUBIC)
+
+
+def requests(store: Store) -> list[bytes]:
+    """The bodies that the stage will send, made without it."""
+    clips = store.read_table("clips.parquet").to_pylist()
+    packed = {
+        r["clip_id"]: r for n in dict.fromkeys(c["pack"] for c in clips) for r in packs.load(store, n).to_pylist()
+    }
+    kind, bodies = form(WORDS), []
+    for row in clips:
+        content = [*seen(row, packed[row["clip_id"]]).pictures(), prompts.DIRECT.format(words=WORDS)]
+        made = wire.request(content, prompts.SYSTEM, tokens_for(kind), 0.0)
+        made |= wire.constrained(schema_of(kind), kind.__name__) | {"model": MODEL}
+        bodies.append(json.dumps(made).encode())
+    return bodies
+
+
+def bare(url: str, bodies: Sequence[bytes]) -> float:
+    """Seconds for all bodies, CONCURRENCY at a time; answers are received and forgotten."""
+
+    async def load() -> float:
+        waiting, start = iter(bodies), time.perf_counter()
+
+        async def lane(session: aiohttp.ClientSession) -> None:
+            for body in waiting:
+                async with session.post(f"{url}/v1/chat/completions", data=body, headers=_JSON) as answer:
+                    assert answer.status == 200, await answer.text()
+                    await answer.read()
+
+        async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(600)) as session:
+            await asyncio.gather(*(lane(session) for _ in range(CONCURRENCY)))
+        return time.perf_counter() - start
+
+    return asyncio.run(load())
+
+
+_JSON = {"Content-Type": "application/json"}
+
+
+def stage(url: str, store: Store, dask: DaskClient) -> float:
+    """Seconds of the captioning stage, manifest included."""
+    start = time.perf_counter()
+    done = caption_kept(store, CAPTIONS_OF, [url], Patience(concurrency=CONCURRENCY), dask, Board())
+    write_captions(store, CAPTIONS_OF)
+    seconds = time.perf_counter() - start
+    assert done.left == done.unfit == 0 and done.usage.requests == done.captioned, done
+    return seconds
+
+
+def throughput(clips: int, pairs: int) -> list[dict[str, float]]:
+    """Requests per second of both sides, by pair; every pair has clips of its own, and the order alternates."""
+    rounds = []
+    with tempfile.TemporaryDirectory() as scratch, connect(2) as dask:
+        server = TinyServer(Path(scratch), more=("--no-enable-prefix-caching", "--mm-processor-cache-gb", "0"))
+        server.start()
+        try:
+            server.wait()
+            for pair in range(-1, pairs):  # the first warms everything up
+                size = 16 if pair < 0 else clips
+                store = folder(Path(scratch) / f"pair{pair}", size, (480, 270), FRAMES, pair + 1)
+                bodies = requests(store)
+                steps = [lambda: ("bare", bare(server.url, bodies)), lambda: ("stage", stage(server.url, store, dask))]  # noqa: B023
+                took = dict(step() for step in (steps if pair % 2 else steps[::-1]))
+                if pair >= 0:
+                    speeds = {f"{name}, clips/s": size / seconds for name, seconds in took.items()}
+                    rounds.append({"throughput": took["bare"] / took["stage"], **speeds})
+                    print(f"pair {pair + 1}: " + ", ".join(f"{n} {v:.3f}" for n, v in rounds[-1].items()), flush=True)
+        finally:
+            server.kill()
+    return rounds
+
+
+class Recorded:
+    """Answers at once, with what a model once said."""
+
+    def __init__(self) -> None:
+        self._number = itertools.count()
+
+    async def ask(self, content: Any, answer: Any = str, **_: Any) -> Answer[Any]:
+        await asyncio.sleep(0)
+        number = next(self._number)
+        return Answer(
+            answer(short=f"A red ball rolls, take {number}.", dense=f"Take {number}. {DENSE}"), Usage(1, 0, 900, 90)
+        )
+
+    async def yes(self, content: Any, **_: Any) -> Answer[float]:
+        raise NotImplementedError("no tag is asked for here")
+
+
+def bookkeeping() -> tuple[float, float]:
+    """Milliseconds per clip, of this process and on the clock."""
+    with tempfile.TemporaryDirectory() as scratch:
+        store = folder(Path(scratch), BOOKED, (32, 18), 2, 0)
+        captions = Captions((Share(Direct(MODEL)),))
+        rows = store.read_table("clips.parquet").sort_by([("pack", "ascending"), ("clip_id", "ascending")])
+        start, clock = time.process_time(), time.perf_counter()
+        done = asyncio.run(caption_rows(store, captions, Recorded(), rows, 64))
+        Kept(store, stage_of(captions)).join()
+        write_captions(store, captions)
+        spent, passed = time.process_time() - start, time.perf_counter() - clock
+        assert done.captioned == BOOKED, done
+    return 1000 * spent / BOOKED, 1000 * passed / BOOKED
+
+
+def main() -> None:
+    options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    options.add_argument("--clips", type=int, default=192, help="in each pair")
+    options.add_argument("--pairs", type=int, default=4)
+    options.add_argument("--save", type=Path, help="write the figures to this JSON file")
+    chosen = options.parse_args()
+    own, clock = bookkeeping()
+    ratios = {"bookkeeping, ms per clip": round(own, 3), "bookkeeping, ms per clip on the clock": round(clock, 3)}
+    print(f"bookkeeping of {BOOKED} clips: {own:.3f} ms per clip, {clock:.3f} on the clock", flush=True)
+    rounds = throughput(chosen.clips, chosen.pairs) if chosen.pairs else []
+    if rounds:
+        ratios |= {name: round(statistics.median(r[name] for r in rounds), 3) for name in rounds[0]}
+    for name, value in ratios.items():
+        bound = {"throughput": "at least", "bookkeeping, ms per clip": "at most"}.get(name)
+        print(f"{name:<40} {value:.3f}" + (f"   (target: {bound} {TARGETS[name]})" if bound else ""))
+    if chosen.save:
+        chosen.save.parent.mkdir(parents=True, exist_ok=True)
+        chosen.save.write_text(json.dumps({"ratios": ratios, "rounds": rounds, "machine": machine()}, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -144,7 +144,7 @@ class ExpertNorm(nn.Module):
 
 
 class JointAttention(nn.Module):
-    """Full self-attention over text and video; queries and keys are normalised per head, video ones are rotated."""
+    """Full self-attention over text and video; queries and keys are normalised per head, then rotated."""
 
     def __init__(self, config: DitConfig) -> None:
         super().__init__()
@@ -160,9 +160,7 @@ class JointAttention(nn.Module):
         q, k, v = (to(x).unflatten(-1, (self.heads, -1)).transpose(1, 2) for to in (self.to_q, self.to_k, self.to_v))
         q, k = self.norm_q(q), self.norm_k(k)
         if by is not None:
-            text = x.shape[1] - by[0].shape[0]
-            q = torch.cat([q[:, :, :text], rotate(q[:, :, text:], by)], dim=2)
-            k = torch.cat([k[:, :, :text], rotate(k[:, :, text:], by)], dim=2)
+            q, k = rotate(q, by), rotate(k, by)
         return self.to_out[0](F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2))
 
 
@@ -247,8 +245,9 @@ class CogVideoXTransformer(nn.Module):
         grid = integer_grid(*size, device=x.device) if grid is None else grid
         tokens = torch.cat([self.patch_embed.text_proj(text), self.patch_embed(x)], dim=1)
         tokens = self.embedding_dropout(self._add_positions(tokens, text.shape[1], size, grid))
-        turned = config.use_rotary_positional_embeddings
-        by = rotation(rotary_angles(grid, config.attention_head_dim)) if turned else None
+        by = None
+        if config.use_rotary_positional_embeddings:  # text stays where it is: its angles are zero
+            by = rotation(F.pad(rotary_angles(grid, config.attention_head_dim), (0, 0, text.shape[1], 0)))
         words, video = tokens[:, : text.shape[1]], tokens[:, text.shape[1] :]
         for block in self.transformer_blocks:
             words, video = block(words, video, emb, by)

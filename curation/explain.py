@@ -8,6 +8,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from captioners.mentions import one_line
 from curation.decide import COPY
 from curation.folder import Folder
 from curation.job import receipts
@@ -51,6 +52,22 @@ def why(folder: Folder, clip: str) -> Iterator[str]:
     if row["caption"]:
         yield ""
         yield f"caption ({row['caption_model']}): {row['caption']}"
+    yield from _checks(row)
+
+
+def _checks(row: dict[str, Any]) -> Iterator[str]:
+    if row.get("dsg_sentences") is None:
+        if row.get("dsg_error"):
+            yield f"  not checked: {one_line(row['dsg_error'])}"
+        return
+    named, false = len(row["dsg_objects"]), row["dsg_hallucinated"]
+    yield f"  checked by {row['dsg_model']}: {named - len(false)} of {named} objects seen in {row['dsg_frames']} frames"
+    if false:
+        yield f"  in no frame: {one_line(', '.join(false))}"
+    if row["caption_repaired"]:
+        yield f"  before repair: {one_line(row['dsg_caption'])}"
+    elif row["dsg_repair_error"]:
+        yield f"  not repaired: {one_line(row['dsg_repair_error'])}"
 
 
 def _verdict(row: dict[str, Any]) -> str:

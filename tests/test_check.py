@@ -18,9 +18,11 @@ import pytest
 from captioners.checks import STALE
 from captioners.client import Patience
 from captioners.dsg import DSG
+from curation.captioning.kept import Kept
 from curation.checking.cli import check_command
 from curation.checking.stage import Check, Run, check
 from curation.checking.texts import captions, named, some
+from curation.explain import why
 from curation.folder import Folder
 from curation.run import run
 from manifests import families
@@ -128,6 +130,9 @@ def test_planted_objects_are_found_and_repaired(planted: tuple[Path, World], out
         mended = f"{says(*there[:2])} {says(there[2])} Nothing else is to be seen."
         assert row.caption_repaired == (mended if lies else None)
         assert row.caption.endswith(f"{mended} FPS-24")
+        said = "\n".join(why(Folder(out), row.clip_id))
+        assert f"checked by oracle: 3 of {3 + len(lies)} objects seen in 8 frames" in said
+        assert ("before repair: " in said) == bool(lies)
     lies = sum(map(len, truth.lies.values()))
     assert f"{100 * lies / (24 + lies):.1f} (" in done.stdout and "0.0 (0.0 to 0.0)" in done.stdout
 
@@ -237,6 +242,23 @@ def test_two_captioners_are_compared(
         assert named(folder, str(tmp_path / f"plain.{suffix}")).num_rows == 8
     assert named(folder, "caption_raw").equals(named(folder, "planted"))
     assert named(folder, str(out)).equals(captions(folder))
+
+
+def test_captioners_of_earlier_stages_are_found(out: Path) -> None:
+    folder = Folder(out)
+    every = captions(folder)
+    rows = [
+        {"clip_id": clip, "caption_model": ("small", "large")[k % 2], "caption_text": f"{k} cats."}
+        for k, clip in enumerate(every["clip_id"].to_pylist())
+    ]
+    Kept(folder.store, "caption-one").add("part", rows)
+    assert named(folder, "caption-one")["text"].to_pylist() == [f"{k} cats." for k in range(8)]
+    assert named(folder, "large")["text"].to_pylist() == [f"{k} cats." for k in range(1, 8, 2)]
+    Kept(folder.store, "caption-two").add("part", rows)
+    with pytest.raises(ValueError, match="in several ways; name one: caption-one, caption-two"):
+        named(folder, "large")
+    with pytest.raises(ValueError, match="these are planted, small, large, caption-one, caption-two"):
+        named(folder, "huge")
 
 
 def test_hostile_words_stay_words(out: Path, oracle: Oracle, capsys: pytest.CaptureFixture[str]) -> None:

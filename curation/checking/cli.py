@@ -29,14 +29,15 @@ _WIDTH = 120
 def check_command(
     folder: Annotated[Path, typer.Argument(help="Folder that `vidcurate run --out` wrote.")],
     server: Annotated[
-        list[str] | None, typer.Option("--server", help="Address of an OpenAI-compatible server; the run's by default.")
+        list[str] | None,
+        typer.Option("--server", "--captioner", help="Address of a server; repeatable. The captioner's if none."),
     ] = None,
     model: Annotated[str, typer.Option("--model", help="That looks at frames; the served one if there is one.")] = "",
     reader: Annotated[str, typer.Option("--reader", help="That reads captions and repairs them; the same.")] = "",
     compare: Annotated[
         tuple[str, str] | None,
         typer.Option(
-            "--compare", metavar="A B", help="Two captioners: columns, caption_model names, tables, or folders."
+            "--compare", metavar="A B", help="Two captioners: columns, tables, folders, or models that captioned."
         ),
     ] = None,
     repair: Annotated[bool, typer.Option("--repair", help="Rewrite captions without hallucinated objects.")] = False,

@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 
 from captioners.checks import descriptions
 from captioners.mentions import one_line
+from curation.captioning.kept import Kept
 from curation.folder import Folder
 from manifests.ids import luck
 from manifests.schema import IDENTITY
@@ -40,8 +41,8 @@ def _captions(store: Store, which: str) -> pa.Table:
 
 
 def named(folder: Folder, name: str, which: str = "kept") -> pa.Table:
-    """What a captioner said: `name` is a column of the manifest, a model in its column caption_model, a table (Parquet,
-    JSONL or CSV with clip_id and caption), or the output folder of another run.
+    """What a captioner said: `name` is a column of the manifest, a table (Parquet, JSONL or CSV with clip_id and
+    caption), the output folder of another run, or a model that captioned this one, now or earlier.
 
     Raises ValueError when it is none of these.
     """
@@ -56,16 +57,34 @@ def named(folder: Folder, name: str, which: str = "kept") -> pa.Table:
         return _captions(Store(path), which)
     if path.is_file():
         return _read(path)
-    models = folder.store.read_table("clips.parquet", ["clip_id", "caption_model"], pc.field(which))
-    of = models.filter(pc.equal(models["caption_model"], name))["clip_id"]
-    if not len(of):
-        known = ", ".join(pc.unique(models["caption_model"].drop_null()).to_pylist())
+    return _by_captioner(folder, name, which)
+
+
+def _by_captioner(folder: Folder, name: str, which: str) -> pa.Table:
+    """Captions by a model as the manifest has them; otherwise those that an earlier captioning left in its stage."""
+    clips = read_clips(folder.store.root, ["clip_id", "caption_model"], pc.field(which))
+    of = clips.filter(pc.equal(clips["caption_model"], name))
+    if of.num_rows:
+        return among(captions(folder, which), of)
+    stages = {stage: Kept(folder.store, stage).rows() for stage in folder.store.folders("stages") if _is_caption(stage)}
+    models = {stage: pc.unique(rows["caption_model"]).to_pylist() for stage, rows in stages.items()}
+    having = [stage for stage in stages if name in (stage, *models[stage])]
+    if len(having) > 1:
+        raise ValueError(f"--compare {name}: it captioned these clips in several ways; name one: {', '.join(having)}.")
+    if not having:
+        told = [pc.unique(clips["caption_model"]).to_pylist(), *models.values(), stages]
+        known = [one for some_of in told for one in some_of if one]
         raise ValueError(
             f"--compare {name}: that is no column of the manifest, no table, no folder and no captioner"
-            f"{f' (these are {known})' if known else ''}; name one of them."
+            f"{f' (these are {said})' if (said := ', '.join(dict.fromkeys(known))) else ''}; name one of them."
         )
-    every = captions(folder, which)
-    return every.filter(pc.is_in(every["clip_id"], value_set=of.combine_chunks()))
+    rows = stages[having[0]]
+    rows = rows if name == having[0] else rows.filter(pc.equal(rows["caption_model"], name))
+    return among(_texts(rows["clip_id"], rows["caption_text"]), clips)
+
+
+def _is_caption(stage: str) -> bool:
+    return stage.startswith("caption-")
 
 
 def some(texts: pa.Table, count: int, seed: int = 0) -> pa.Table:

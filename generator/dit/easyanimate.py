@@ -28,10 +28,11 @@ from generator.dit.layers import (
     joined,
     modulated,
     patches_of,
+    plain_norm,
+    with_condition,
     zeroed,
 )
 from generator.dit.motion import MotionModule
-from generator.dit.moviegen import with_condition
 from generator.dit.positions import sinusoid
 
 CLIP_TOKENS = 8
@@ -160,11 +161,6 @@ class Block(nn.Module):
             x = self.attn_temporal(x)
         x = x + self.attn2(x.flatten(1, 2), text, mask).view_as(x)  # no norm before it, as in PixArt
         return torch.addcmul(x, gate2, self.ff(modulated(plain_norm(x), shift2, scale2)))
-
-
-def plain_norm(x: Tensor) -> Tensor:
-    """Layer norm without weights."""
-    return F.layer_norm(x, x.shape[-1:], eps=1e-6)
 
 
 class EasyAnimateTransformer(nn.Module):

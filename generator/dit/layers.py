@@ -13,6 +13,9 @@ from torch import Tensor, nn
 from generator.dit.positions import Rotation, rotate, timestep_features
 
 
+TIME_SCALE = 1000.0  # a flow's time 0 .. 1 in the units that sinusoidal features are made for
+
+
 class TimestepEmbedding(nn.Module):
     """Sinusoidal features of a number, then two linear maps with SiLU between them."""
 
@@ -119,6 +122,19 @@ class SwiGlu(nn.Module):
 def modulated(x: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
     """x (1 + scale) + shift."""
     return torch.addcmul(shift, x, 1 + scale)
+
+
+def plain_norm(x: Tensor) -> Tensor:
+    """Layer norm without weights."""
+    return F.layer_norm(x, x.shape[-1:], eps=1e-6)
+
+
+def with_condition(x: Tensor, condition: Tensor | None, channels: int) -> Tensor:
+    """x and the condition as one latent. Raises ValueError unless the condition has `channels` and x's size."""
+    given = None if condition is None else tuple(condition.shape)
+    if given != ((x.shape[0], channels, *x.shape[2:]) if channels else None):
+        raise ValueError(f"the condition must be (B, {channels}, F, H, W) as large as the latents, got {given}.")
+    return x if condition is None else torch.cat([x, condition], dim=1)
 
 
 def zeroed(*layers: nn.Linear) -> None:

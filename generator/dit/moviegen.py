@@ -21,6 +21,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from generator.dit.layers import (
+    TIME_SCALE,
     Attention,
     Projection,
     SwiGlu,
@@ -28,11 +29,10 @@ from generator.dit.layers import (
     joined,
     modulated,
     patches_of,
+    with_condition,
     zeroed,
 )
 from generator.dit.positions import stretched
-
-TIME_SCALE = 1000.0  # the flow's time 0 .. 1 in the units that sinusoidal features are made for
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,14 +170,6 @@ class MovieGenTransformer(nn.Module):
         """(N, width), the sum of the tables of time, rows and columns."""
         time, rows, columns = (table[:n] for table, n in zip(self.positions, size, strict=True))
         return (time[:, None, None] + rows[:, None] + columns).flatten(0, 2)
-
-
-def with_condition(x: Tensor, condition: Tensor | None, channels: int) -> Tensor:
-    """x and the condition as one latent. Raises ValueError unless the condition has `channels` and x's size."""
-    given = None if condition is None else (condition.shape[0], condition.shape[1], *condition.shape[2:])
-    if given != ((x.shape[0], channels, *x.shape[2:]) if channels else None):
-        raise ValueError(f"the condition must be (B, {channels}, F, H, W) as large as the latents, got {given}.")
-    return x if condition is None else torch.cat([x, condition], dim=1)
 
 
 @torch.no_grad()

@@ -21,15 +21,16 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from generator.dit.layers import (
+    TIME_SCALE,
     Attention,
     FeedForward,
     TimestepEmbedding,
     joined,
     modulated,
     patches_of,
+    plain_norm,
     zeroed,
 )
-from generator.dit.moviegen import TIME_SCALE
 from generator.dit.positions import Rotation, axial_angles, integer_grid, interpolated_grid, rotation
 
 MICRO = ("original height", "original width", "crop top", "crop left", "sampling stride", "frames")
@@ -69,11 +70,6 @@ class StivConfig:
     @property
     def head_dim(self) -> int:
         return self.width // self.num_heads
-
-
-def plain_norm(x: Tensor) -> Tensor:
-    """Layer norm without weights."""
-    return F.layer_norm(x, x.shape[-1:], eps=1e-6)
 
 
 class Block(nn.Module):

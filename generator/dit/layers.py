@@ -12,7 +12,6 @@ from torch import Tensor, nn
 
 from generator.dit.positions import Rotation, rotate, timestep_features
 
-
 TIME_SCALE = 1000.0  # a flow's time 0 .. 1 in the units that sinusoidal features are made for
 
 

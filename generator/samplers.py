@@ -28,7 +28,6 @@ from generator.guidance import Branch, dynamic_weight
 from generator.objectives import LearnedVariance, Schedule
 
 Denoise = Callable[[Tensor, int, int], Tensor]
-dynamic_guidance = dynamic_weight
 
 
 def trailing_timesteps(steps: int, total: int) -> list[int]:

@@ -9,8 +9,9 @@ from diffusers.schedulers import scheduling_dpm_cogvideox
 from torch import Tensor
 
 from generator import samplers
+from generator.guidance import dynamic_weight
 from generator.objectives import Schedule, kl_divergence, uniform_timesteps
-from generator.samplers import ddim, dpm_solver_sde, dynamic_guidance, guided, trailing_timesteps
+from generator.samplers import ddim, dpm_solver_sde, guided, trailing_timesteps
 
 SETTINGS = {"prediction_type": "v_prediction", "rescale_betas_zero_snr": True, "timestep_spacing": "trailing"}
 
@@ -117,7 +118,7 @@ def test_guidance() -> None:
     grown = {10: 1.0000, 25: 1.0144, 35: 1.4086, 40: 2.4541, 45: 4.8414, 50: 7.0}
     # The published figures of section 3 are for an end of 1 + 6.
     for step, weight in grown.items():
-        assert dynamic_guidance(step, 50, 6.0) == pytest.approx(weight, abs=2e-3)
+        assert dynamic_weight(step, 50, 6.0) == pytest.approx(weight, abs=2e-3)
     assert guided(velocity, schedule, text, null, 50, 6.0, dynamic=True)(x, 500, 0).equal(
         guided(velocity, schedule, text, null, 50, 1.0)(x, 500, 0)
     )

@@ -6,6 +6,7 @@ without spaces are searched letter by letter.
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Sequence
 
@@ -46,6 +47,7 @@ def sentences(text: str) -> list[str]:
     return [piece.strip() for piece in found if _WORD.search(piece)]
 
 
+@functools.lru_cache(1 << 16)
 def stem(word: str) -> str:
     """A form that singular and plural of an English noun share; no word of its own."""
     word = _IRREGULAR.get(word, word)
@@ -60,6 +62,7 @@ def stem(word: str) -> str:
     return word
 
 
+@functools.lru_cache(1 << 10)
 def stems(text: str) -> tuple[str, ...]:
     """Stems of the words of a text."""
     return tuple(stem(word) for word in _WORD.findall(_POSSESSIVE.sub("", text.casefold())))

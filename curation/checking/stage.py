@@ -1,7 +1,8 @@
 """Checks captions against the frames of their clips (DSG-Video), part by part, and repairs them if asked to.
 
-A part's results are kept under the clip and the very text that was checked, and written every few clips. So nothing is
-asked twice: not after an interruption, not for another comparison, not when a caption comes back to what it was.
+A part's results are kept under the clip and the very text that was checked, and written every few clips, in pieces that
+are joined when the part is done. So nothing is asked twice: not after an interruption, not for another comparison, not
+when a caption comes back to what it was.
 """
 
 from __future__ import annotations
@@ -25,11 +26,12 @@ from captioners.repair import repair
 from curation.cluster import connect, slots
 from curation.folder import Folder
 from manifests import families, packs
-from manifests.ids import fingerprint
+from manifests.ids import fingerprint, part_id
 from manifests.store import Store
 
 Row = dict[str, Any]
-_FLUSH = 16
+_PIECE = 32
+"""Clips that are written at once: what is lost at most when this process is killed."""
 _PARTS_AT_ONCE = 2
 """The second begins while the last clips of the first are waited for."""
 
@@ -182,8 +184,9 @@ class _Part:
         self._check, self._model, self._store, self._checker = job.check, job.model, store, checker
         self._pack = pack
         self._name = _part_name(job, pack)
-        old = store.read_table(self._name).to_pylist() if store.exists(self._name) else []
-        self._rows: dict[tuple[str, str], Row] = {(row["clip_id"], row["dsg_caption"]): row for row in old}
+        self._fresh: list[Row] = []
+        rows = [row for name in self._files() for row in store.read_table(name).to_pylist()]
+        self._rows: dict[tuple[str, str], Row] = {(row["clip_id"], row["dsg_caption"]): row for row in rows}
 
     def left(self, wanted: pa.Table) -> Iterator[tuple[str, str, Row | None]]:
         """Clip, text, and the row of an earlier check if only the repair is left to do."""
@@ -203,41 +206,55 @@ class _Part:
     async def run(self, wanted: pa.Table) -> AsyncIterator[int]:
         """Does what is left; yields how many clips were done, whenever some were."""
         running: set[asyncio.Task[Row]] = set()
-        most, unsaved = max(2, self._check.patience.concurrency), 0
+        most = max(2, self._check.patience.concurrency)
         try:
             for clip, text, before, frames in self._with_frames(list(self.left(wanted))):
                 running.add(asyncio.create_task(self._one(clip, text, before, frames)))
                 if len(running) >= most:
                     done, running = await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
-                    unsaved = self._take(done, unsaved)
+                    self._take(done)
                     yield len(done)
             while running:
                 done, running = await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
-                unsaved = self._take(done, unsaved)
+                self._take(done)
                 yield len(done)
         finally:
             for task in running:
                 task.cancel()
             await asyncio.gather(*running, return_exceptions=True)
-            self._save()
+            self._join()
 
-    def _take(self, done: set[asyncio.Task[Row]], unsaved: int) -> int:
-        """Keeps results; returns how many are not saved. Raises what a task raised, after the others were kept."""
-        for task in done:
-            if not task.exception():
-                row = task.result()
-                self._rows[row["clip_id"], row["dsg_caption"]] = row
+    def _take(self, done: set[asyncio.Task[Row]]) -> None:
+        """Keeps results. Raises what a task raised, after the others were kept."""
+        self._fresh += [task.result() for task in done if not task.exception()]
         for task in done:
             task.result()
-        if unsaved + len(done) < _FLUSH:
-            return unsaved + len(done)
-        self._save()
-        return 0
+        if len(self._fresh) >= _PIECE:
+            self._write(f"{self._name}.{part_id(row['clip_id'] for row in self._fresh)}", self._fresh)
+            self._keep()
 
-    def _save(self) -> None:
-        rows = [self._rows[key] for key in sorted(self._rows)]
-        if rows:
-            self._store.write_table(self._name, pa.Table.from_pylist(rows, families.schema_of(families.CHECKED)))
+    def _keep(self) -> None:
+        self._rows |= {(row["clip_id"], row["dsg_caption"]): row for row in self._fresh}
+        self._fresh = []
+
+    def _join(self) -> None:
+        """Makes one file of the part's pieces."""
+        self._keep()
+        pieces = [name for name in self._files() if name != f"{self._name}.parquet"]
+        if self._rows:
+            self._write(self._name, [self._rows[key] for key in sorted(self._rows)])
+        for piece in pieces:
+            self._store.fs.rm_file(self._store.full(piece))
+
+    def _write(self, name: str, rows: Sequence[Row]) -> None:
+        schema = families.schema_of(families.CHECKED)
+        self._store.write_table(f"{name}.parquet", pa.Table.from_pylist(list(rows), schema))
+
+    def _files(self) -> list[str]:
+        """The joined file, then pieces that something left behind that died."""
+        folder, _, stem = self._name.rpartition("/")
+        found = [name for name in self._store.names(folder, ".parquet") if name.partition(".")[0] == stem]
+        return [f"{folder}/{name}.parquet" for name in found]
 
     def _with_frames(
         self, left: Sequence[tuple[str, str, Row | None]]
@@ -266,7 +283,7 @@ def _evenly(jpegs: Sequence[bytes], most: int) -> list[Picture]:
 
 
 def _part_name(job: _Job, pack: str) -> str:
-    return f"{job.stage}/{pack.rpartition('/')[2]}"
+    return f"{job.stage}/{pack.rpartition('/')[2].removesuffix('.parquet')}"
 
 
 def _found(job: _Job, store: Store, parts: dict[str, pa.Table]) -> pa.Table:
@@ -275,7 +292,7 @@ def _found(job: _Job, store: Store, parts: dict[str, pa.Table]) -> pa.Table:
     tables = [schema.empty_table()]
     for pack, wanted in parts.items():
         keys = {*zip(wanted["clip_id"].to_pylist(), wanted["text"].to_pylist(), strict=True)}
-        rows = store.read_table(_part_name(job, pack)).cast(schema)
+        rows = store.read_table(f"{_part_name(job, pack)}.parquet").cast(schema)
         have = zip(rows["clip_id"].to_pylist(), rows["dsg_caption"].to_pylist(), strict=True)
         tables.append(rows.filter(pa.array([key in keys for key in have], pa.bool_())))
     return pa.concat_tables(tables)

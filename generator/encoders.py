@@ -27,18 +27,10 @@ from torch import Tensor, nn
 
 from generator.data import TensorCache
 from generator.dit.positions import stretched
+from generator.text import Embedding
 from manifests.offline import is_offline
 
 _QUOTED = re.compile("[\"“”]([^\"“”]+)[\"“”]|‘([^’]+)’|(?<!\\w)'([^']+)'(?!\\w)|「([^」]+)」|《([^》]+)》")
-
-
-@dataclass(frozen=True, slots=True)
-class Embedding:
-    """sequence: (B, L, D). mask: (B, L) bool, true where a token is text. pooled: (B, D) where the encoder has one."""
-
-    sequence: Tensor
-    mask: Tensor
-    pooled: Tensor | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,6 +18,18 @@ _PAD = 0
 
 
 @dataclass(frozen=True, slots=True)
+class Embedding:
+    """What any text encoder says.
+
+    sequence: (B, L, D). mask: (B, L) bool, true where a token is text. pooled: (B, D) where the encoder has one.
+    """
+
+    sequence: Tensor
+    mask: Tensor
+    pooled: Tensor | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class TextConfig:
     """buckets: rows of the embedding table that words are hashed to. length: tokens per text; longer texts are cut.
 
@@ -86,7 +98,21 @@ class HashedWordEncoder(nn.Module):
 
     def forward(self, texts: Sequence[str]) -> Tensor:
         """B texts -> (B, length, width)."""
-        x = self.table(self.tokens(texts)) + self.positions
+        return self._said(self.tokens(texts))
+
+    def embed(self, texts: Sequence[str]) -> Embedding:
+        """As the published encoders of `generator.encoders` answer; pooled at the last word.
+
+        The empty text is one token of padding, so that attention always has something to see.
+        """
+        ids = self.tokens(texts)
+        mask = ids != _PAD
+        mask[:, 0] = True
+        sequence = self._said(ids)
+        return Embedding(sequence, mask, sequence[torch.arange(len(ids)), mask.sum(1) - 1])
+
+    def _said(self, ids: Tensor) -> Tensor:
+        x = self.table(ids) + self.positions
         for layer in self.layers:
             x = layer(x)
         return self.norm(x)

@@ -14,6 +14,7 @@ import transformers
 
 from generator import encoders
 from generator.encoders import Cached, Encoder, ImageEncoder, LoadedEncoder, quoted
+from generator.text import HashedWordEncoder, TextConfig
 from manifests.offline import without_downloads
 from tests import clip_models, tiny_encoders
 
@@ -171,6 +172,16 @@ def test_a_vocabulary_that_cannot_be_read_is_no_vocabulary(folders: dict[str, Pa
     spiece.unlink()
     with pytest.raises(ValueError, match=r"tokenizer of .* (knows no words|cannot be loaded)"):
         encoders.t5_xxl(str(tmp_path / "pipeline" / "text_encoder")).load()
+
+
+def test_the_encoder_without_a_download_answers_alike() -> None:
+    encoder = HashedWordEncoder(TextConfig(length=6, width=8)).eval()
+    with torch.no_grad():
+        said = encoder.embed(["a red circle", "", "one two three four five six seven"])
+        assert torch.equal(said.sequence, encoder(["a red circle", "", "one two three four five six seven"]))
+    assert said.mask.sum(1).tolist() == [3, 1, 6] and said.pooled is not None
+    for row, last in enumerate((2, 0, 5)):
+        assert torch.equal(said.pooled[row], said.sequence[row, last])
 
 
 def test_a_missing_library_is_named_with_its_extra(monkeypatch: pytest.MonkeyPatch) -> None:

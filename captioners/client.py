@@ -25,7 +25,7 @@ from typing import Any, TypeVar
 
 from captioners import answers, wire
 from captioners.ask import Answer, AskError, BadAnswer, Content, NotServed, Refused, Usage
-from captioners.servers import Served, Server, api_key, base_url, choose, no_server, not_served
+from captioners.servers import Served, Server, api_key, base_url, choose, no_server, not_served, start_command
 
 T = TypeVar("T")
 Extra = Callable[[Served], dict[str, Any]]
@@ -98,8 +98,7 @@ class Client:
             await self.ask([wire.sample(), "What is this?"], model=model, max_tokens=1)
         except Refused as error:
             raise Refused(
-                f"model {model!r} takes no pictures ({error}); serve a model that sees, e.g. "
-                "vidcurate serve --model Qwen/Qwen2.5-VL-7B-Instruct"
+                f"model {model!r} takes no pictures ({error}); serve one that sees, e.g. with {start_command('')}."
             ) from None
 
     async def ask(

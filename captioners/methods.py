@@ -179,7 +179,9 @@ def frame_form(words: int) -> Any:
 
 
 def tokens_for(kind: Any) -> int:
-    """Tokens that an answer of this form may take: one for each character, more than any language needs, and those of
-    its punctuation. The form bounds what is written; this only has to be enough."""
+    """Tokens that an answer of this form may take: up to two for each character, more than any language needs, and
+    those of its punctuation. The form bounds what is written; this only has to be enough, and to leave room in the
+    context for frames."""
     bounds = [note.most for field in dataclasses.fields(kind) for note in getattr(field.type, "__metadata__", ())]
-    return 64 + int(sum(bounds))
+    characters = int(sum(bounds))
+    return 64 + min(2 * characters, max(1024, characters))

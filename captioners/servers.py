@@ -99,14 +99,15 @@ def choose(servers: Sequence[Server], model: str) -> tuple[Server, float]:
 
 def not_served(servers: Sequence[Server], model: str) -> str:
     told = "; ".join(f"{s.url} serves {', '.join(sorted(s.models or {})) or 'nothing'}" for s in servers)
-    return f"model {model!r} is not served: {told}; give --model one of these, or serve it: {start_command(model)}"
+    return f"model {model!r} is not served: {told}; give --model one of these, or serve it with {start_command(model)}."
 
 
 def no_server(servers: Sequence[Server], model: str, reason: str) -> Unreachable:
     """The error for a run whose servers do not answer, with the command that would start one."""
     where = ", ".join(s.url for s in servers)
-    return Unreachable(f"no server answers at {where} ({reason}); start one: {start_command(model)}")
+    return Unreachable(f"no server answers at {where} ({reason}); start one with {start_command(model)}.")
 
 
 def start_command(model: str) -> str:
-    return f"vidcurate serve --model {model or 'Qwen/Qwen2.5-VL-7B-Instruct'}"
+    """As a piece of a sentence."""
+    return f"`vidcurate serve --model {model or 'Qwen/Qwen2.5-VL-7B-Instruct'}`"

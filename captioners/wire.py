@@ -117,7 +117,7 @@ def passing(error: Exception) -> Exception:
         return error
     said = _message(error)
     if error.status_code in (401, 403):
-        raise Refused(f"the server refuses the key ({said}); set VIDCURATE_API_KEY") from None
+        raise Refused(f"the server refuses the key ({said}); set VIDCURATE_API_KEY.") from None
     if error.status_code == 404:
         raise NotServed(f"the server knows no such model or address ({said})") from None
     if _CONTEXT.search(said):

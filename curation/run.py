@@ -147,7 +147,7 @@ def with_captioner(recipe: Recipe, asking: Asking) -> tuple[Recipe, Asking]:
         return recipe, asking
     if not asking.servers:
         raise ValueError(
-            f"recipe {recipe.name} has captions written by a model; say where it is served: --captioner URL"
+            f"recipe {recipe.name} has captions written by a model; say where it is served with --captioner URL."
         )
     captions = check_servers(asking.servers, recipe.captioner, asking.tags)
     models = tuple(m for m in captions.models if m) if not asking.models else asking.models
@@ -174,7 +174,9 @@ def caption(
     store.write_json("run.json", made)
     write_report(store, store.read_table("clips.parquet"), store.read_table("videos.parquet"), recipe, made)
     if done.left:
-        raise Unreachable(f"{done.left} clips are not captioned yet ({done.why}); the same command goes on with them")
+        raise Unreachable(
+            f"{done.left} clips are not captioned yet ({done.why.rstrip('.')}); the same command goes on with them."
+        )
     return took
 
 

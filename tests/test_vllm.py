@@ -285,9 +285,9 @@ def test_prompts_are_rewritten_into_the_form_of_captions(vllm: TinyServer) -> No
 
 
 def test_what_cannot_work_is_said_at_once(vllm: TinyServer) -> None:
-    with pytest.raises(Unreachable, match=r"no server answers at .* start one: vidcurate serve --model tiny"):
+    with pytest.raises(Unreachable, match=r"no server answers at .* start one with `vidcurate serve --model tiny`"):
         check_servers([f"127.0.0.1:{free_port()}"], WAYS["direct"])
-    with pytest.raises(NotServed, match=r"model 'big' is not served: .* serves tiny, tiny-large; .* vidcurate serve"):
+    with pytest.raises(NotServed, match=r"model 'big' is not served: .* serves tiny, tiny-large; .*`vidcurate serve"):
         check_servers([vllm.url], Captions((Share(Direct("big")),)))
     with pytest.raises(NotServed, match="say which with --model"):
         check_servers([vllm.url], Captions())

@@ -14,6 +14,7 @@ from generator import torch_needed  # noqa: F401  (raises the sentence that name
 from generator.data import DataConfig
 from generator.dit.cogvideox import DitConfig
 from generator.text import TextConfig
+from generator.vae import sizes
 from generator.vae.cogvideox import VaeConfig
 
 
@@ -131,14 +132,7 @@ def tiny_cogvideox() -> Recipe:
                the drift of the clips, no detail. It proves that the data and the loop work, nothing more.
     """
     data = DataConfig(frames=17, size=64, fps=8.0)
-    vae = VaeConfig(
-        block_out_channels=(8, 16, 16, 32),
-        layers_per_block=1,
-        latent_channels=4,
-        norm_num_groups=4,
-        sample_height=data.size,
-        sample_width=data.size,
-    )
+    vae = sizes.cogvideox_debug()
     text = TextConfig(length=16, width=32)
     dit = DitConfig(
         num_attention_heads=4,

@@ -41,6 +41,7 @@ from generator.run import Run, forget
 from generator.sample import sample_videos, to_pixels, write_mp4
 from generator.text import HashedWordEncoder
 from generator.vae.cogvideox import CogVideoXVae
+from generator.vae.perceptual import Edges
 from manifests.ids import fingerprint
 
 _STILLS = 4  # frames per clip
@@ -183,14 +184,14 @@ def learning_rate(step: int, how: Training) -> float:
 
 def vae_loss(vae: CogVideoXVae, recipe: Recipe) -> Loss:
     """What a reconstruction is worth; see `recipes.VaeLoss`. Tokens are places of the latent."""
-    weights = recipe.vae_loss
+    weights, edges = recipe.vae_loss, Edges(scales=1)
 
     def loss(video: Tensor, step: int) -> tuple[Tensor, dict[str, float], int]:
         x = _stills(video) if step < weights.stills else _crop(video, weights.crop)
         mean, logvar = vae.encode_moments(x)
         y = vae.decode(mean + (0.5 * logvar).exp() * torch.randn_like(mean))
         l1 = (y - x).abs().mean()
-        gradient = ((y - x).diff(dim=-1).abs().mean() + (y - x).diff(dim=-2).abs().mean()) / 2
+        gradient = edges(y.flatten(1, 2), x.flatten(1, 2)).mean()
         square, kl = F.mse_loss(y, x), kl_divergence(mean, logvar)
         parts = {"l1": l1.item(), "square": square.item(), "gradient": gradient.item(), "kl": kl.item()}
         total = l1 + weights.square * square + weights.gradient * gradient + weights.kl * kl

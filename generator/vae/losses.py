@@ -21,6 +21,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.func import functional_call
 
+from generator.objectives import kl_divergence
 from generator.vae.stream import Video
 
 Distance = Callable[[Tensor, Tensor], Tensor]
@@ -87,11 +88,6 @@ def easyanimate_slice() -> LossConfig:
 def easyanimate_decoder() -> LossConfig:
     """The Slice VAE's last 100 k steps, of the decoder alone: the squared error in place of the absolute."""
     return LossConfig(l1=0.0, l2=1.0, summed=True, gan=0.5, gan_from=50_001, adaptive=True)
-
-
-def kl_divergence(mean: Tensor, logvar: Tensor) -> Tensor:
-    """From the standard normal, of each video's whole latent, averaged over videos (nats)."""
-    return 0.5 * (mean**2 + logvar.exp() - 1 - logvar).flatten(1).sum(dim=1).mean()
 
 
 def outlier_penalty(z: Tensor, reach: float = 3.0, per_channel: bool = False) -> Tensor:
@@ -164,7 +160,7 @@ class VaeObjective(nn.Module):
             rest = (rest / self.log_variance.exp() + self.log_variance) * x[0, :, 0].numel()
         total = rest
         if config.kl:
-            terms["kl"] = kl_divergence(mean, logvar)
+            terms["kl"] = kl_divergence(mean, logvar) * mean[0].numel()
             total = total + config.kl * terms["kl"]
         if config.outliers:
             terms["outliers"] = outlier_penalty(mean, config.outlier_reach, config.outlier_per_channel)

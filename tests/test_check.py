@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 import html
 import json
 import shutil
-from collections.abc import Iterator
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -20,16 +24,19 @@ from captioners.client import Patience
 from captioners.dsg import DSG
 from curation.captioning.kept import Kept
 from curation.checking.cli import check_command
+from curation.checking.rule import truthful
 from curation.checking.stage import Check, Run, check
 from curation.checking.texts import captions, named, some
 from curation.explain import why
 from curation.folder import Folder
+from curation.recipe import Subset, check_columns
 from curation.run import run
+from filters.rules import passes
 from manifests import families
 from tests import oracle as world
 from tests.conftest import two_workers
 from tests.oracle import OBJECTS, Oracle, Placed, says
-from tests.test_cli import vidcurate
+from tests.test_cli import ROOT, vidcurate
 
 RECIPE = '''
 """Captions out of a table, to know what they say."""
@@ -197,6 +204,44 @@ def test_a_server_that_goes_away_loses_nothing(out: Path, oracle: Oracle) -> Non
     assert oracle.asked["Reading"] == 8 - kept
     oracle.requests.clear()
     assert check(folder, wanted, patient).equals(found) and not asked(oracle)
+
+
+def test_a_killed_process_loses_a_piece_at_most(out: Path, oracle: Oracle) -> None:
+    folder = Folder(out)
+    oracle.most_readings = 6
+    command = [sys.executable, "-m", "curation", "check", str(out), "--server", oracle.url, "--concurrency", "2"]
+    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        wait_for(lambda: any(name.startswith("check-") for name in folder.store.folders("stages")))
+        wait_for(lambda: bool(folder.store.names(f"{check_stage(folder)}/clips", ".parquet")))
+    finally:
+        process.kill()
+        process.wait()
+    oracle.most_readings = None
+    oracle.requests.clear()
+    check_command(out, [oracle.url])
+    assert oracle.asked["Reading"] == 4  # of eight clips
+    assert all(row.dsg_video_s is not None for row in manifest(out).values())
+    assert len(folder.store.names(f"{check_stage(folder)}/clips", ".parquet")) == 1
+
+
+def wait_for(happened: Callable[[], bool], seconds: float = 60.0) -> None:
+    ends = time.monotonic() + seconds
+    while not happened():
+        assert time.monotonic() < ends, "it does not happen"
+        time.sleep(0.05)
+
+
+def test_a_subset_of_truthful_captions(planted: tuple[Path, World], out: Path, oracle: Oracle) -> None:
+    folder = Folder(out)
+    assert Folder(out).clips["dsg_final_i"].null_count == 8
+    passing = passes(truthful(), folder.clips)
+    assert passing.to_pylist() == [True] * 8  # nothing is known yet
+    check_command(out, [oracle.url])
+    clips = Folder(out).clips.sort_by("uri")
+    assert passes(truthful(), clips).to_pylist() == [not lies for lies in planted[1].lies.values()]
+    assert passes(truthful(0.3), clips).to_pylist() == [len(lies) < 2 for lies in planted[1].lies.values()]
+    check_columns(dataclasses.replace(folder.recipe, subsets=(Subset("sft", (truthful(),)),)))
 
 
 def test_workers_do_the_same(out: Path, oracle: Oracle) -> None:

@@ -30,7 +30,7 @@ from manifests.ids import fingerprint, part_id
 from manifests.store import Store
 
 Row = dict[str, Any]
-_PIECE = 32
+_PIECE = 4
 """Clips that are written at once: what is lost at most when this process is killed."""
 _PARTS_AT_ONCE = 2
 """The second begins while the last clips of the first are waited for."""

@@ -117,6 +117,17 @@ def test_the_camera_in_front_follows_the_measures_without_asking_again(folder: F
     assert set(folder.clips["caption"].drop_null().to_pylist()) == {"A brown dog runs over a lawn in the sun."}
 
 
+def test_a_task_that_is_run_again_asks_only_about_what_is_not_on_disk(folder: Folder) -> None:
+    captions = caption(folder, "A brown dog runs over a lawn in the sun.", ASKING)
+    rows, kept = folder.clips.filter(folder.clips["kept"]), Kept(folder.store, stage_of(captions))
+    lost = rows["clip_id"].combine_chunks()[:3]
+    kept.join(forget=lost)
+    asker = Recorded("A brown dog runs over a lawn in the sun.")
+    done = asyncio.run(caption_rows(folder.store, captions, asker, rows, 4))  # type: ignore[arg-type]
+    assert done.captioned == 3 and asker.count == 6, "a caption and a category each"
+    assert sorted(kept.clip_ids().to_pylist()) == sorted(rows["clip_id"].to_pylist())
+
+
 @pytest.mark.parametrize("kind", ["sharegpt", "llava"])
 def test_lessons_with_pictures(kind: str, folder: Folder, tmp_path: Path) -> None:
     caption(folder, "A brown dog runs over a lawn <image> in the sun.", ASKING)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import posixpath
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import Any
 
 import pyarrow as pa
@@ -51,11 +51,11 @@ class Kept:
         wanted = files if parts is None else [part for part in set(parts) if part in files]
         return self._read(name for part in sorted(wanted) for name in files[part])
 
-    def clip_ids(self, failed: bool = True) -> pa.Array:
-        """Ids of all clips that are done. failed: those without a caption count as done too."""
+    def clip_ids(self, failed: bool = True, parts: Collection[str] | None = None) -> pa.Array:
+        """Ids of the clips that are done, in these parts or in all. failed: those without a caption count as done."""
         found = [pa.array([], pa.string())]
-        for names in self._files().values():
-            for name in names:
+        for part, names in self._files().items():
+            for name in names if parts is None or part in parts else ():
                 table = self._store.read_table(name, ["clip_id", "caption_error"])
                 table = table if failed else table.filter(pc.is_null(table["caption_error"]))
                 found += table["clip_id"].chunks

@@ -87,7 +87,7 @@ def caption_kept(
             for portion in _next(waiting):
                 done.add(dask.submit(caption_some, job, portion, each, pure=False))
     kept.join()
-    left = todo.num_rows - sum_.captioned - sum_.unfit
+    left = pc.sum(pc.invert(pc.is_in(todo["clip_id"], value_set=kept.clip_ids()))).as_py() or 0
     return replace(sum_, left=left)
 
 

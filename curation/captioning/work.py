@@ -12,6 +12,7 @@ from typing import Any
 
 import cloudpickle
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from captioners.ask import Asker, NotServed, Unreachable, Usage
 from captioners.captions import Captions
@@ -91,9 +92,12 @@ def caption_some(packed: bytes, rows: pa.Table, concurrency: int) -> Done:
 async def caption_rows(store: Store, captions: Captions, asker: Asker, rows: pa.Table, at_once: int) -> Done:
     """Captions rows, `at_once` of them at a time and a few more, so that questions never wait for frames to be read.
 
-    Clips about which no server answers in time are left as they were; then no further ones are begun.
+    Clips that are done are left out: a worker that died may have got that far. Clips about which no server answers in
+    time are left as they were; then no further ones are begun.
     """
     kept = Kept(store, stage_of(captions))
+    done = kept.clip_ids(parts={part_of(pack) for pack in pc.unique(rows["pack"]).to_pylist()})
+    rows = rows.filter(pc.invert(pc.is_in(rows["clip_id"], value_set=done)))
     waiting: dict[str, list[Row]] = {}
     left: list[str] = []
     made: list[Row] = []

@@ -12,6 +12,8 @@ from pathlib import Path
 
 import psutil
 
+from captioners import serve
+
 
 @dataclass(frozen=True, slots=True)
 class Finding:
@@ -39,7 +41,7 @@ _FEATURES = {
 
 
 def examine() -> list[Finding]:
-    return [*(_feature(name, *need) for name, need in _FEATURES.items()), *_torch(), *_machine()]
+    return [*(_feature(name, *need) for name, need in _FEATURES.items()), _server(), *_torch(), *_machine()]
 
 
 def _feature(name: str, extra: str, modules: tuple[str, ...]) -> Finding:
@@ -48,6 +50,14 @@ def _feature(name: str, extra: str, modules: tuple[str, ...]) -> Finding:
     if missing:
         return Finding(name, False, f"missing {', '.join(missing)}", f"pip install {package}")
     return Finding(name, True, ", ".join(modules))
+
+
+def _server() -> Finding:
+    """Of video LLMs; in an environment of its own, or on another machine."""
+    try:
+        return Finding("server of video LLMs", True, serve.find())
+    except ValueError as error:
+        return Finding("server of video LLMs", False, str(error).partition(";")[0], "make vllm")
 
 
 def _torch() -> list[Finding]:

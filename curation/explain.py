@@ -7,8 +7,10 @@ from collections.abc import Iterator
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from captioners.mentions import one_line
+from curation.captioning.kept import NOT_YET
 from curation.decide import COPY
 from curation.folder import Folder
 from curation.job import receipts
@@ -117,12 +119,25 @@ def status(folder: Folder) -> Iterator[str]:
         done = receipts(folder.store, stage).values()
         seconds = sum(r.seconds for r in done)
         yield f"{name:<8} {len(done)} parts, {sum(r.rows for r in done)} clips, {seconds:.1f} worker seconds ({stage})"
+    if "captions" in made:
+        yield _captions(folder, made["captions"])
     yield ", ".join(f"{count} {name}" for name, count in made["counts"].items())
     videos = folder.videos.to_pylist()
     yield ", ".join(f"{n} {s}" for s, n in sorted(Counter(v["status"] for v in videos).items()))
     for video in videos:
         if video["status"] != "ok":
             yield f"  {video['status']}: {base_name(video['uri'])}: {_without_name(video)}"
+
+
+def _captions(folder: Folder, last: dict[str, Any]) -> str:
+    """What models said of the kept clips, and what the last asking took."""
+    clips = folder.store.read_table("clips.parquet", ["caption", "caption_error"], pc.field("kept"))
+    there = clips.num_rows - clips["caption"].null_count
+    waiting = pc.sum(pc.equal(clips["caption_error"], NOT_YET)).as_py() or 0
+    return (
+        f"caption  {there} of {clips.num_rows} kept clips, {waiting} not asked about yet; last time {last['requests']} "
+        f"requests ({last['retries']} repeated), {last['prompt_tokens']} tokens read, {last['completion_tokens']} written"
+    )
 
 
 def _without_name(video: dict[str, Any]) -> str:

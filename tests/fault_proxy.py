@@ -14,7 +14,7 @@ from aiohttp import web
 FAULTS = ("503", "429", "500", "slow", "dead", "reset", "truncated", "malformed", "empty", "half_an_answer")
 """503, 500: with a page of HTML; 429: with Retry-After; slow: two seconds late; dead: never an answer; reset: the
 connection is cut before one; truncated: in the middle of one; malformed: no JSON; empty: JSON without an answer;
-half_an_answer: the model's text is cut in half."""
+half_an_answer: the model's text is cut in half. Besides, blind: pictures are refused."""
 
 
 class FaultProxy:
@@ -85,6 +85,9 @@ class FaultProxy:
         body = await request.read()
         if fault in ("503", "500"):
             return web.Response(status=int(fault), text="<html>try again later</html>", content_type="text/html")
+        if fault == "blind" and b"image_url" in body:  # as vLLM answers where a language model is served
+            said = {"message": "m is not a multimodal model", "type": "BadRequestError", "param": None, "code": 400}
+            return web.json_response({"error": said}, status=400)
         if fault == "429":
             return web.json_response({"error": {"message": "slow down"}}, status=429, headers={"Retry-After": "0.2"})
         if fault == "dead":

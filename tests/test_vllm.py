@@ -291,6 +291,11 @@ def test_what_cannot_work_is_said_at_once(vllm: TinyServer) -> None:
         check_servers([vllm.url], Captions((Share(Direct("big")),)))
     with pytest.raises(NotServed, match="say which with --model"):
         check_servers([vllm.url], Captions())
+    with (
+        FaultProxy(vllm.url, ["blind"]) as proxy,
+        pytest.raises(Refused, match=r"'tiny' takes no pictures .*serve one"),
+    ):
+        check_servers([proxy.url], WAYS["direct"])
     with pytest.raises(Refused, match=r"not supported|Invalid|cannot identify"):
         ask(vllm.url, lambda client: client.ask([Picture(b"\xff\xd8 no picture"), "What?"]))
 

@@ -12,7 +12,7 @@ from captioners import prompts
 from captioners.ask import Asker, AskError, NotServed, Unreachable, Usage
 from captioners.categories import Categories
 from captioners.clean import Lints, clean
-from captioners.methods import Direct, FramesThenSummary, Method, Said, fitting, form
+from captioners.methods import Direct, FramesThenSummary, Method, Said, ended, fitting, form
 from captioners.quoting import material, plain
 from captioners.rewriting import Rewrite
 from captioners.seen import Seen
@@ -109,7 +109,7 @@ class Captions:
             if wrong:
                 reason = f"the caption is unfit ({', '.join(wrong)}), as often as it was asked for"
                 return row | {"caption_error": reason} | _spent(usage)
-            text, notes = clean(said.dense), []
+            text, notes = clean(said.dense, said.whole), []
             for step in (self._hinted, self._rewritten):
                 better, spent, note = await step(method, asker, seen, text)
                 usage += spent
@@ -141,7 +141,7 @@ class Captions:
         for number in range(1 + self.again):
             said = await method(asker, seen, temperature=0.0 if number == 0 else 0.7)
             usage += said.usage
-            wrong = self.lints(clean(said.dense))
+            wrong = self.lints(clean(said.dense, said.whole))
             if not wrong:
                 break
         return said, wrong, usage
@@ -162,7 +162,7 @@ class Captions:
             raise
         except AskError as error:
             return None, error.usage, f"hints: {error}"
-        return clean(answer.value.dense), answer.usage, None
+        return clean(answer.value.dense, ended(answer.value.dense, words)), answer.usage, None
 
     async def _rewritten(
         self, method: Method, asker: Asker, seen: Seen, text: str
@@ -175,7 +175,7 @@ class Captions:
             raise
         except AskError as error:
             return None, error.usage, f"rewriting: {error}"
-        return clean(answer.value), answer.usage, None
+        return clean(answer.value, not answer.truncated), answer.usage, None
 
     async def _category(self, asker: Asker, text: str) -> tuple[str | None, Usage, str | None]:
         if self.categories is None:

@@ -28,13 +28,14 @@ _CHARACTERS_PER_WORD = 8
 
 @dataclass(frozen=True, slots=True)
 class Said:
-    """short, dense: as the model wrote them. frames: shown at once. of_frames: second and caption of single frames,
-    where the method asked for these."""
+    """short, dense: as the model wrote them. frames: shown at once. whole: the dense caption ended before its bound.
+    of_frames: second and caption of single frames, where the method asked for these."""
 
     short: str
     dense: str
     usage: Usage
     frames: int
+    whole: bool = True
     of_frames: tuple[tuple[float, str], ...] = ()
 
 
@@ -80,13 +81,13 @@ class Direct:
             return await self._of_film(asker, seen, temperature)
         wishes = prompts.DIRECT.format(words=self.words)
         answer, frames = await fitting(asker, seen, self.frames, [wishes], form(self.words), self.model, temperature)
-        return Said(answer.value.short, answer.value.dense, answer.usage, frames)
+        return Said(answer.value.short, answer.value.dense, answer.usage, frames, ended(answer.value.dense, self.words))
 
     async def _of_film(self, asker: Asker, seen: Seen, temperature: float) -> Said:
         film = Film(await asyncio.to_thread(seen.film, self.film))
         content: Content = [film, prompts.DIRECT_FILM.format(words=self.words)]
         answer = await _ask(asker, content, form(self.words), self.model, temperature)
-        return Said(answer.value.short, answer.value.dense, answer.usage, 0)
+        return Said(answer.value.short, answer.value.dense, answer.usage, 0, ended(answer.value.dense, self.words))
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,7 +129,8 @@ class FramesThenSummary:
         wishes = summary_prompt(told, self.words)
         answer = await _ask(asker, [wishes], form(self.words), self.writer, temperature)
         usage = sum((a.usage for a in answers), answer.usage)
-        return Said(answer.value.short, answer.value.dense, usage, 1, tuple(told))
+        whole = ended(answer.value.dense, self.words)
+        return Said(answer.value.short, answer.value.dense, usage, 1, whole, tuple(told))
 
 
 def summary_prompt(of_frames: Sequence[tuple[float, str]], words: int) -> str:
@@ -176,6 +178,11 @@ def form(words: int) -> Any:
 def frame_form(words: int) -> Any:
     caption = Annotated[str, Within(most=words * _CHARACTERS_PER_WORD)]
     return dataclasses.make_dataclass("FrameCaption", [("caption", caption)], frozen=True, slots=True)
+
+
+def ended(text: str, words: int) -> bool:
+    """Whether a text in a form of so many words came to its own end, and not to its bound."""
+    return len(text) < words * _CHARACTERS_PER_WORD - 1
 
 
 def tokens_for(kind: Any) -> int:

@@ -12,7 +12,7 @@ from captioners import prompts
 from captioners.answers import Within
 from captioners.ask import Answer, Asker
 from captioners.clean import clean
-from captioners.methods import tokens_for
+from captioners.methods import ended, tokens_for
 from captioners.quoting import RULE, material, plain
 from captioners.text import CAMERA, training_text
 
@@ -39,7 +39,7 @@ class Rewrite:
             system=_SYSTEM,
             max_tokens=tokens_for(kind),
         )
-        return Answer(answer.value.caption, answer.usage)
+        return Answer(answer.value.caption, answer.usage, not ended(answer.value.caption, self.words))
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +63,8 @@ class PromptRewrite:
             max_tokens=tokens_for(kind),
         )
         camera = "" if answer.value.camera == _NONE else answer.value.camera
-        return Answer(training_text(clean(answer.value.dense), camera, fps), answer.usage)
+        text = clean(answer.value.dense, ended(answer.value.dense, self.words))
+        return Answer(training_text(text, camera, fps), answer.usage)
 
 
 @functools.cache

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import ipaddress
 import os
 import random
 import time
+import urllib.parse
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -77,6 +79,15 @@ def base_url(server: str) -> str:
         raise ValueError(f"{server}: that is no address of a server; give one such as http://localhost:8000.")
     url = url.rstrip("/")
     return url if url.endswith("/v1") else f"{url}/v1"
+
+
+def is_here(server: str) -> bool:
+    """Whether a server's address is this machine's own (loopback)."""
+    host = urllib.parse.urlsplit(base_url(server)).hostname or ""
+    try:
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
 
 
 def api_key() -> str:

@@ -15,6 +15,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from captioners.servers import is_here
 from curation import doctor as doctor_module
 from curation import explain, recipes
 from curation.captioning.asking import Asking
@@ -157,6 +158,9 @@ def _run(
         remote = [s for s in sources if is_remote(s)]
         if remote:
             raise ValueError(f"--offline: {remote[0]} is on the network; give a local path.")
+        away = [s for s in (asking.servers if asking else ()) if not is_here(s)]
+        if away:
+            raise ValueError(f"--offline: the captioner {away[0]} is on the network; serve it on this machine.")
         go_offline()
     origin: dict[str, Any] = {"recipe": _absolute(recipe), "set": settings or []}
     return run(

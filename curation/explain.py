@@ -135,8 +135,9 @@ def _captions(folder: Folder, last: dict[str, Any]) -> str:
     there = clips.num_rows - clips["caption"].null_count
     waiting = pc.sum(pc.equal(clips["caption_error"], NOT_YET)).as_py() or 0
     return (
-        f"caption  {there} of {clips.num_rows} kept clips, {waiting} not asked about yet; last time {last['requests']} "
-        f"requests ({last['retries']} repeated), {last['prompt_tokens']} tokens read, {last['completion_tokens']} written"
+        f"caption  {there} of {clips.num_rows} kept clips, {waiting} not asked about yet; the last time "
+        f"{last['requests']} requests ({last['retries']} repeated), {last['prompt_tokens']} tokens read, "
+        f"{last['completion_tokens']} written"
     )
 
 

@@ -24,7 +24,7 @@ from captioners.methods import Direct, FramesThenSummary
 from captioners.quoting import harmless, material, plain
 from captioners.rewriting import Rewrite
 from captioners.seen import Seen, seen
-from captioners.servers import NotServed, Server, base_url, choose
+from captioners.servers import NotServed, Server, base_url, choose, is_here
 from captioners.text import CAMERA, Layout, training_text
 from curation import recipes
 from curation.captioning.asking import Asking, from_note, with_asked_tags
@@ -324,6 +324,12 @@ def test_a_step_that_fails_leaves_the_caption_as_it_was() -> None:
     assert row["caption_text"] == "A ball falls down." and row["caption_category"] == "objects"
 
 
+def test_a_caption_that_ran_into_its_bound_ends_with_its_last_sentence() -> None:
+    asker = Recorded(Caption={"short": "s", "dense": "A red ball rolls over a table. It falls off the edge and th"})
+    said = run(Captions((Share(Direct(words=7)),)), asker, clip())
+    assert said["caption_text"] == "A red ball rolls over a table." and said["caption_raw"].endswith("and th")
+
+
 def test_an_unfit_caption_is_asked_for_again_warmer() -> None:
     asker = Recorded(Caption=[{"short": "s", "dense": "I'm sorry."}, {"short": "s", "dense": DENSE}])
     row = run(Captions(), asker, clip())
@@ -358,6 +364,11 @@ def test_times_are_the_clips_own() -> None:
 @pytest.mark.parametrize("text", ["localhost:8000", "http://localhost:8000", "http://localhost:8000/v1/"])
 def test_addresses(text: str) -> None:
     assert base_url(text) == "http://localhost:8000/v1"
+
+
+def test_this_machine_is_told_from_others() -> None:
+    assert all(is_here(text) for text in ("localhost:1", "127.0.0.1:8000", "http://[::1]:8000/v1", "http://127.9.9.9"))
+    assert not any(is_here(text) for text in ("10.0.0.1:8000", "https://api.example.org/v1", "localhost.example.org"))
 
 
 @pytest.mark.parametrize("text", ["", "ftp://x", "http://", "http://a b"])

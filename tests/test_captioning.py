@@ -197,6 +197,13 @@ def test_wrong_use(folder: Folder, tmp_path: Path) -> None:
     assert "no such command" in said("serve", "--model", "m", "--vllm", str(tmp_path / "nothing"), "--print")
 
 
+def test_offline_means_this_machine(demo: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("curation.cli.go_offline", lambda: None)
+    wish = ("run", str(demo[0]), "--out", str(tmp_path / "out"), "--offline", "--captioner")
+    assert "is on the network; serve it on this machine" in said(*wish, "http://models.example.org")
+    assert "no server answers" in said(*wish, f"127.0.0.1:{free_port()}")
+
+
 def test_a_recipe_that_asks_a_model_needs_a_server(demo: Any, tmp_path: Path) -> None:
     file = tmp_path / "mine.py"
     file.write_text(

@@ -58,9 +58,9 @@ class Pair:
 
 
 def pairs() -> tuple[Pair, ...]:
-    from benchmarks import vae_pairs
+    from benchmarks import dit_pairs, vae_pairs
 
-    return vae_pairs.PAIRS
+    return (*vae_pairs.PAIRS, *dit_pairs.PAIRS)
 
 
 def same_weights(ours: nn.Module, theirs: nn.Module) -> tuple[nn.Module, nn.Module]:

@@ -12,9 +12,10 @@ from generator import torch_needed  # noqa: F401  (raises the sentence that name
 
 # isort: split
 from generator.data import DataConfig
+from generator.dit import sizes as dit_sizes
 from generator.dit.cogvideox import DitConfig
 from generator.text import TextConfig
-from generator.vae import sizes
+from generator.vae import sizes as vae_sizes
 from generator.vae.cogvideox import VaeConfig
 
 
@@ -132,22 +133,9 @@ def tiny_cogvideox() -> Recipe:
                the drift of the clips, no detail. It proves that the data and the loop work, nothing more.
     """
     data = DataConfig(frames=17, size=64, fps=8.0)
-    vae = sizes.cogvideox_debug()
+    vae = vae_sizes.cogvideox_debug()
     text = TextConfig(length=16, width=32)
-    dit = DitConfig(
-        num_attention_heads=4,
-        attention_head_dim=16,
-        in_channels=vae.latent_channels,
-        out_channels=vae.latent_channels,
-        time_embed_dim=32,
-        text_embed_dim=text.width,
-        num_layers=4,
-        sample_width=data.size // 8,
-        sample_height=data.size // 8,
-        sample_frames=data.frames,
-        max_text_seq_length=text.length,
-        use_rotary_positional_embeddings=True,
-    )
+    dit = dit_sizes.cogvideox_debug()
     return Recipe(
         name="tiny_cogvideox",
         seed=0,

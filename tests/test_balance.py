@@ -13,7 +13,7 @@ from curation.decide import decide
 from curation.recipe import Recipe, Subset, check_columns
 from curation.run import Result
 from dedup.quotas import Quota, balance
-from dedup.resample import Resample, probabilities
+from dedup.resample import Resample, drawn, probabilities
 from filters.draw import Draw
 from filters.rules import Rule
 
@@ -64,6 +64,19 @@ def test_alike_clips_are_counted_instead_of_repeated() -> None:
     members = np.array([[True, False, True, False]])
     fair = balance(chance, members, (WIDE,), counts)
     assert np.repeat(fair, counts) == pytest.approx(balance(each, np.repeat(members, counts, axis=1), (WIDE,)))
+
+
+def test_the_quotas_hold_in_what_is_drawn_of_a_hundred_thousand() -> None:
+    """Within four standard deviations of the sample, concepts being weighed at the same time."""
+    rng = np.random.default_rng(5)
+    wide, people = rng.random(100_000) < 0.8, rng.random(100_000) < 0.45
+    sizes = rng.choice([1, 30, 900, 20_000], 100_000)
+    chance = balance(probabilities(sizes, Resample(keep=0.3)), np.stack([wide, people]), (WIDE, PEOPLE))
+    taken = drawn([f"clip{k}" for k in range(100_000)], chance, Resample())
+    count = taken.sum()
+    error = 4 * np.sqrt(0.25 / count)
+    assert count == pytest.approx(30_000, rel=0.03)
+    assert wide[taken].mean() == pytest.approx(0.6, abs=0.01 + error) and people[taken].mean() >= 0.59 - error
 
 
 def test_a_wrong_quota_is_refused() -> None:

@@ -7,8 +7,12 @@ import sys
 from curation import early
 
 
+_WITH_WORKERS = ("run", "end-to-end", "caption", "check")
+
+
 def main() -> None:
-    if sys.argv[1:2] == ["run"] and not any(word.startswith(("--scheduler", "--help")) for word in sys.argv):
+    elsewhere = any(word.startswith(("--scheduler", "--help")) for word in sys.argv)
+    if sys.argv[1:2] and sys.argv[1] in _WITH_WORKERS and not elsewhere:
         early.start()
     from curation.cli import main as command  # takes a second
 

@@ -1,11 +1,12 @@
 """What captioning adds to the server's own time: ratios measured in one run, in alternating pairs.
 
-`python -m benchmarks.caption [--clips 192] [--pairs 4] [--save FILE]`
+`python -m benchmarks.caption [--clips 96] [--pairs 3] [--save FILE]`
 
 1. throughput: clips per second of the captioning stage (two Dask workers, frames out of packs, typed answers, captions
    to disk) over requests per second of a bare load generator that sends the very same requests, made beforehand, to the
-   same real vLLM server with the same concurrency, and does nothing with the answers. The model is a tiny one with
-   random weights; the server keeps nothing between requests, so that neither side finds its questions answered
+   same real vLLM server with the same concurrency, and does nothing with the answers. Captions are asked for as by
+   default, eight frames and up to 120 words; the model is a tiny one with random weights. The server keeps nothing
+   between requests, so that neither side finds its questions answered
 2. bookkeeping: milliseconds per clip that the stage takes for 10,000 clips where answers come at once: packs read,
    questions put, captions cleaned and checked, pieces written, joined, and laid out in the manifest
 
@@ -56,10 +57,10 @@ FRAMES = 8
 PER_PACK = 96
 BOOKED = 10_000
 TARGETS = {"throughput": 0.95, "bookkeeping, ms per clip": 1.0}
-WORDS = 12
 
+_WORDS = Direct().words
 _NO_LINTS = Lints(off=("empty", "short", "long", "refusal", "left_over", "loop", "language", "orders"))
-CAPTIONS_OF = Captions((Share(Direct(MODEL, words=WORDS)),), lints=_NO_LINTS)
+CAPTIONS_OF = Captions((Share(Direct(MODEL)),), lints=_NO_LINTS)
 DENSE = (
     "A red ball rolls over a wooden table. It falls off the edge and the camera follows it down to the floor, where "
 )
@@ -101,9 +102,9 @@ def requests(store: Store) -> list[bytes]:
     packed = {
         r["clip_id"]: r for n in dict.fromkeys(c["pack"] for c in clips) for r in packs.load(store, n).to_pylist()
     }
-    kind, bodies = form(WORDS), []
+    kind, bodies = form(_WORDS), []
     for row in clips:
-        content = [*seen(row, packed[row["clip_id"]]).pictures(), prompts.DIRECT.format(words=WORDS)]
+        content = [*seen(row, packed[row["clip_id"]]).pictures(), prompts.DIRECT.format(words=_WORDS)]
         made = wire.request(content, prompts.SYSTEM, tokens_for(kind), 0.0)
         made |= wire.constrained(schema_of(kind), kind.__name__) | {"model": MODEL}
         bodies.append(json.dumps(made).encode())
@@ -129,6 +130,7 @@ def bare(url: str, bodies: Sequence[bytes]) -> float:
     return asyncio.run(load())
 
 
+_SERVER = ("--no-enable-prefix-caching", "--mm-processor-cache-gb", "0", "--max-model-len", "8192")
 _JSON = {"Content-Type": "application/json"}
 
 
@@ -146,7 +148,7 @@ def throughput(clips: int, pairs: int) -> list[dict[str, float]]:
     """Requests per second of both sides, by pair; every pair has clips of its own, and the order alternates."""
     rounds = []
     with tempfile.TemporaryDirectory() as scratch, connect(2) as dask:
-        server = TinyServer(Path(scratch), more=("--no-enable-prefix-caching", "--mm-processor-cache-gb", "0"))
+        server = TinyServer(Path(scratch), more=_SERVER)
         server.start()
         try:
             server.wait()
@@ -199,8 +201,8 @@ def bookkeeping() -> tuple[float, float]:
 
 def main() -> None:
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    options.add_argument("--clips", type=int, default=192, help="in each pair")
-    options.add_argument("--pairs", type=int, default=4)
+    options.add_argument("--clips", type=int, default=96, help="in each pair")
+    options.add_argument("--pairs", type=int, default=3)
     options.add_argument("--save", type=Path, help="write the figures to this JSON file")
     chosen = options.parse_args()
     own, clock = bookkeeping()

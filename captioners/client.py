@@ -207,8 +207,7 @@ class Client:
             fields = request | (extra(served) if extra else {})
             left = max(1.0, min(self._patience.attempt_s, deadline - time.monotonic()))
             async with asyncio.timeout(left):
-                made = await server.api.chat.completions.create(model=model, timeout=left, **fields)
-            return wire.read(made)
+                return wire.read(await wire.send(server.api, fields | {"model": model}, left))
         finally:
             server.busy -= 1
 

@@ -66,7 +66,15 @@ def constrained(schema: Mapping[str, Any], name: str) -> dict[str, Any]:
 def yes_or_no(served: Served) -> dict[str, Any]:
     """Fields that bring the first token's probabilities, and keep the answer to two words where the server can."""
     fields: dict[str, Any] = {"logprobs": True, "top_logprobs": _MOST_ALTERNATIVES}
-    return fields | ({"extra_body": {"structured_outputs": {"choice": ["yes", "no"]}}} if served.vllm else {})
+    return fields | ({"structured_outputs": {"choice": ["yes", "no"]}} if served.vllm else {})
+
+
+async def send(api: Any, body: dict[str, Any], seconds: float) -> Any:
+    """The response to a chat completion. By the library's `post`, since its `create` walks through every message first,
+    which takes longer than all the rest."""
+    from openai.types.chat import ChatCompletion
+
+    return await api.post("/chat/completions", cast_to=ChatCompletion, body=body, options={"timeout": seconds})
 
 
 def probability_of_yes(reply: Reply) -> float | None:

@@ -1,7 +1,7 @@
 """The command line: `vidcurate COMMAND --help` shows examples of each.
 
-Exit codes: 0 well; 1 a run without a single row, with more failures than allowed, or with --strict and any failure;
-2 wrong use, said in one sentence.
+Exit codes: 0 well; 1 a run without a single row, with more failures than allowed, with clips that its captioner never
+answered about, or with --strict and any failure; 2 wrong use, said in one sentence.
 """
 
 from __future__ import annotations
@@ -188,6 +188,8 @@ def _finish_run(result: Result, max_failures: int | None, strict: bool) -> None:
         _give_up("no clip came out of these inputs; videos.parquet says why")
     if max_failures is not None and failures > max_failures:
         _give_up(f"{failures} inputs failed, {max_failures} are allowed; videos.parquet says why")
+    if result.uncaptioned:
+        _give_up(result.uncaptioned)
     if strict and failures:
         _give_up(f"{failures} inputs failed and --strict allows none; videos.parquet says why")
 

@@ -17,7 +17,6 @@ import pandas as pd
 import pyarrow as pa
 from distributed import Client
 
-from captioners.ask import Unreachable
 from captioners.captions import Captions
 from curation import assemble, costly
 from curation.captioning.asking import Asking
@@ -57,12 +56,14 @@ IDS = "stages/identify/ids.json"
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """What a run came to."""
+    """What a run came to. uncaptioned: why some kept clips have no caption yet, though a model was to caption them; ""
+    where none is missing."""
 
     out: str
     videos: pa.Table
     counts: dict[str, int]
     seconds: dict[str, float] = field(default_factory=dict)
+    uncaptioned: str = ""
 
     @property
     def clips(self) -> pa.Table:
@@ -133,7 +134,8 @@ def run(
         origin = {**(origin or {"recipe": recipe.name, "set": []}), "sources": list(sources)}
         result = finish(job, store, parts, videos, repeats, seconds, origin | {"captioner": asking.noted()})
         if isinstance(recipe.captioner, Captions):
-            caption(store, recipe, asking, dask, board)
+            _, left = caption(store, recipe, asking, dask, board)
+            result = dataclasses.replace(result, uncaptioned=left)
     return result
 
 
@@ -156,11 +158,11 @@ def with_captioner(recipe: Recipe, asking: Asking) -> tuple[Recipe, Asking]:
 
 def caption(
     store: Store, recipe: Recipe, asking: Asking, dask: Client, board: Board, again: bool = False
-) -> dict[str, Any]:
-    """Captions the kept clips of a finished run, and writes manifest, run.json and report anew; returns what it took.
+) -> tuple[dict[str, Any], str]:
+    """Captions the kept clips of a finished run, and writes manifest, run.json and report anew.
 
-    again: clips that came to no caption are asked about once more. Raises Unreachable when servers went away for good;
-    what was captioned by then is kept.
+    again: clips that came to no caption are asked about once more. Returns what it took, and where servers went away
+    for good a few words on what is left to do; what was captioned by then is kept.
     """
     assert isinstance(recipe.captioner, Captions)
     watch = Stopwatch()
@@ -173,11 +175,8 @@ def caption(
     made["seconds"]["caption"] = watch.seconds
     store.write_json("run.json", made)
     write_report(store, store.read_table("clips.parquet"), store.read_table("videos.parquet"), recipe, made)
-    if done.left:
-        raise Unreachable(
-            f"{done.left} clips are not captioned yet ({done.why.rstrip('.')}); the same command goes on with them."
-        )
-    return took
+    why = f"{done.left} clips are not captioned yet ({done.why.rstrip('.')}); the same command goes on with them"
+    return took, why if done.left else ""
 
 
 def prepare(out: str | os.PathLike[str]) -> Store:

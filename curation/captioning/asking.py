@@ -27,7 +27,8 @@ the first model, 30 % by the second, as in Movie Gen."""
 class Asking:
     """servers: addresses. models: the first sees; the last reads, where a step needs no frames. how: one of HOW, or ""
     for what the recipe says. words: most in a caption, 0 for the method's own. tags: the model that is asked for
-    negative tags, "" for none. concurrency: questions at once."""
+    negative tags, "" for none. concurrency: questions at once. patience_s: for an answer, a server's absence
+    included."""
 
     servers: tuple[str, ...] = ()
     models: tuple[str, ...] = ()
@@ -38,6 +39,7 @@ class Asking:
     categories: bool = False
     tags: str = ""
     concurrency: int = 32
+    patience_s: float = 900.0
 
     def __post_init__(self) -> None:
         for server in self.servers:
@@ -49,7 +51,7 @@ class Asking:
 
     @property
     def patience(self) -> Patience:
-        return Patience(concurrency=self.concurrency)
+        return Patience(concurrency=self.concurrency, deadline_s=self.patience_s)
 
     def applied(self, recipe: Recipe) -> Recipe:
         """`recipe` with captions and tags by models, if servers were named; as it is otherwise."""

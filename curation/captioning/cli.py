@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import shlex
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -54,6 +55,7 @@ def caption(
     categories: Annotated[bool, typer.Option("--categories", help="A language model sorts captions.")] = False,
     again: Annotated[bool, typer.Option("--again", help="Ask once more where there came no caption.")] = False,
     concurrency: Annotated[int, typer.Option("--concurrency", min=1, help="Questions at once, over all workers.")] = 32,
+    patience: Annotated[float, typer.Option("--patience", min=1, help="Seconds to wait for a lost server.")] = 900.0,
     workers: Annotated[int | None, typer.Option("--workers", min=1, help="Local worker processes.")] = None,
     scheduler: Annotated[str | None, typer.Option("--scheduler", help="Address of a running Dask scheduler.")] = None,
 ) -> None:
@@ -67,14 +69,19 @@ def caption(
     """
     opened, board = Folder(folder), Board()
     tags = opened.asking.tags  # whoever gave the tags of this folder, they are measured already
-    wish = Asking(tuple(server), tuple(model or ()), how, words, hints, rewrite, categories, tags, concurrency)
+    wish = Asking(
+        tuple(server), tuple(model or ()), how, words, hints, rewrite, categories, tags, concurrency, patience
+    )
     recipe, asking = with_captioner(opened.plain_recipe, wish)
     with board.shown(), connect(workers, scheduler) as dask:
-        took = caption_folder(opened.store, recipe, asking, dask, board, again)
+        took, left = caption_folder(opened.store, recipe, asking, dask, board, again)
     print(
         f"{took['captioned']} clips captioned, {took['unfit']} without a usable caption; {took['requests']} requests "
         f"({took['retries']} repeated), {took['prompt_tokens']} tokens read, {took['completion_tokens']} written"
     )
+    if left:
+        print(f"vidcurate: {left}.", file=sys.stderr)
+        raise typer.Exit(1)
 
 
 def serve(

@@ -22,7 +22,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from generator.vae.shapes import check_channels, check_video
+from generator.vae.shapes import check_channels, check_chunk, check_piece, check_video
 from generator.vae.stream import Stream, Video, added, chunks, doubled, per_frame, silu
 from generator.vae.tiles import Place, Tiling
 
@@ -313,6 +313,7 @@ class CogVideoXVae(nn.Module):
         """
         check_channels("a video", x, self.config.in_channels)
         self.latent_shape(*x.shape[-3:])
+        check_chunk(chunk, self.config.temporal_compression_ratio)
 
         def coded(part: Video, place: Place) -> Tensor:
             return torch.cat(list(self.encode_stream(chunks(part, chunk))), dim=2)
@@ -336,9 +337,13 @@ class CogVideoXVae(nn.Module):
         """Moments of one video that arrives in pieces: the first of 4k + 1 frames, every other of a multiple of 4.
 
         Memory is bounded by the piece, and with `tiling` what is computed at a time by the tile.
+        Raises ValueError for a piece of another shape.
         """
         streams: defaultdict[Place, Stream] = defaultdict(Stream)
-        for piece in pieces:
+        for number, piece in enumerate(pieces):
+            check_piece(
+                piece, not number, self.config.temporal_compression_ratio, self.config.spatial_compression_ratio
+            )
             yield self._by_tile(lambda x, place: self.encoder(x, streams[place]), piece, tiling, decode=False)
 
     def decode_stream(self, pieces: Iterable[Tensor], tiling: Tiling | None = None) -> Iterator[Video]:

@@ -20,12 +20,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from generator.vae.shapes import check_channels, check_video
+from generator.vae.shapes import check_channels, check_chunk, check_piece, check_video
 from generator.vae.stream import Stream, Video, added, doubled, silu
 from generator.vae.tiles import Place, Tiling
 
 _SPACE, _BOTH = ("SpatialDownBlock3D", "SpatialUpBlock3D"), ("SpatialTemporalDownBlock3D", "SpatialTemporalUpBlock3D")
-FRAMES_PER_CHUNK = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -281,21 +280,21 @@ class MagvitVae(nn.Module):
         check_video((frames, height, width), space, [(ratio, 1 % ratio)], f"{ratio}k + 1")
         return (frames - 1) // ratio + 1, height // space, width // space
 
-    def encode_moments(
-        self, x: Video, tiling: Tiling | None = None, chunk: int = FRAMES_PER_CHUNK
-    ) -> tuple[Tensor, Tensor]:
+    def encode_moments(self, x: Video, tiling: Tiling | None = None, chunk: int | None = None) -> tuple[Tensor, Tensor]:
         """x: (B, 3, F, H, W) in [-1, 1], F = 4k + 1, H and W multiples of 8 (at the published compression).
 
         tiling: tile by tile, so that memory grows with the tile; see `tiles`. chunk: frames at a time after the first
-        one, a multiple of 4; without `spatial_group_norm` the weights are meant for 4.
+        one, a multiple of 4, which it is if not given; without `spatial_group_norm` the weights are meant for that.
         Returns mean and log variance (clamped to [-30, 20]), each (B, latent_channels, k + 1, H / 8, W / 8).
         Raises ValueError for other shapes.
         """
         check_channels("a video", x, self.config.in_channels)
         self.latent_shape(*x.shape[-3:])
+        ratio = self.config.temporal_compression_ratio
+        size = check_chunk(ratio if chunk is None else chunk, ratio)
 
         def coded(part: Video, place: Place) -> Tensor:
-            return torch.cat(list(self.encode_stream(_pieces(part, chunk))), dim=2)
+            return torch.cat(list(self.encode_stream(_pieces(part, size))), dim=2)
 
         mean, logvar = self._by_tile(coded, x, tiling, decode=False).chunk(2, dim=1)
         return mean, logvar.clamp(-30.0, 20.0)
@@ -316,9 +315,13 @@ class MagvitVae(nn.Module):
         """Moments of one video that arrives in pieces: the first of 4k + 1 frames, every other of a multiple of 4.
 
         Memory is bounded by the piece, and with `tiling` what is computed at a time by the tile.
+        Raises ValueError for a piece of another shape.
         """
         streams = self._streams()
-        for piece in pieces:
+        for number, piece in enumerate(pieces):
+            check_piece(
+                piece, not number, self.config.temporal_compression_ratio, self.config.spatial_compression_ratio
+            )
             yield self._by_tile(lambda x, at: self.quant_conv(self.encoder(x, streams[at])), piece, tiling, False)
             _go_on(streams)
 

@@ -38,3 +38,17 @@ def check_video(
         f"a video of {count} frames of {' x '.join(map(str, sides))} does not fit this VAE: {said}height and width "
         f"multiples of {space}; the nearest that fits is {fits}."
     )
+
+
+def check_chunk(frames: int, ratio: int) -> int:
+    """`frames`. Raises ValueError unless they are whole latents of `ratio` frames."""
+    if frames < 1 or frames % ratio:
+        raise ValueError(f"chunks of {frames} frames must be multiples of {ratio}.")
+    return frames
+
+
+def check_piece(x: Tensor, first: bool, ratio: int, space: int) -> None:
+    """Raises ValueError unless x can come next in a stream: first ratio * k + 1 frames, then ratio * k of them."""
+    rest = 1 % ratio if first else 0
+    rule = f"{ratio}k + 1 in the first piece" if first else f"{ratio}k in a later piece"
+    check_video(x.shape[-3:], space, [(ratio, rest)], rule)

@@ -202,15 +202,15 @@ class SliceVae(nn.Module):
         size = self.config.mini_batch_decoder
         if z.shape[2] % size > 1:
             raise ValueError(f"{z.shape[2]} latents are not slices of {size}, with or without one image before them.")
-        z = self.post_quant_conv(z)
 
         def coded(part: Tensor, place: Place) -> Video:
-            return torch.cat(list(self._decoded(part)), dim=2)
+            return torch.cat(list(self.decode_stream(part)), dim=2)
 
         return tiling.code(coded, z, self.config.spatial_compression_ratio, decode=True) if tiling else coded(z, (0, 0))
 
-    def _decoded(self, z: Tensor) -> Iterator[Video]:
-        image, slices = _slices(z, self.config.mini_batch_decoder)
+    def decode_stream(self, z: Tensor) -> Iterator[Video]:
+        """The frames of `decode`, slice by slice, as they are done; memory is bounded by three slices of latents."""
+        image, slices = _slices(self.post_quant_conv(z), self.config.mini_batch_decoder)
         for alone in image:
             yield self.decoder(alone, Slice(image=True))
         for number, piece in enumerate(slices):

@@ -6,7 +6,6 @@ import sys
 
 from curation import early
 
-
 _WITH_WORKERS = ("run", "end-to-end", "caption", "check")
 
 

@@ -56,7 +56,8 @@ class Planted:
 
 def recipe():
     base = recipes.embedded()
-    return dataclasses.replace(base, name="planted", rules=(), captioner=Planted())
+    none = dataclasses.replace(base.copies, share=2.0)  # the films are much alike
+    return dataclasses.replace(base, name="planted", rules=(), copies=none, captioner=Planted())
 '''
 
 HOSTILE = '<script>alert(1)</script> \x1b[31mred\x1b[0m & "quoted" \x00 end.'

@@ -119,6 +119,7 @@ def test_breakdowns_of_subsets_and_of_many_sources() -> None:
             "sampled": [k % 4 == 0 for k in range(300)],
             "subsets": [["low_res", "sft"][: k % 3] if k % 2 == 0 else [] for k in range(300)],
             "concept": pa.array([None] * 300, pa.int32()),
+            "caption_category": ["animals", None, "sport"] * 100,
         }
     )
     made = {b.title: b for b in breakdowns(clips, {})}
@@ -126,6 +127,7 @@ def test_breakdowns_of_subsets_and_of_many_sources() -> None:
     assert made["subset"].lines[0].sampled.clips == 50 and made["subset"].lines[0].raw is None
     assert [line.name for line in made["source"].lines[:2]] == ["00", "01"] and made["source"].more == 10
     assert [line.name for line in made["orientation"].lines] == ["landscape", "square", "portrait"]
+    assert [(line.name, line.kept.clips) for line in made["category"].lines] == [("animals", 50), ("sport", 50)]
     assert "concept" not in made
     assert {c.name: c.clips for c in corpus(clips)} == {
         "all": 300, "kept": 150, "sampled": 75, "low_res": 100, "sft": 50,

@@ -1,6 +1,6 @@
 """What captioning adds to the server's own time: ratios measured in one run, in alternating pairs.
 
-`python -m benchmarks.caption [--clips 96] [--pairs 3] [--save FILE]`
+`python -m benchmarks.caption [--clips 192] [--pairs 3] [--save FILE]`
 
 1. throughput: clips per second of the captioning stage (two Dask workers, frames out of packs, typed answers, captions
    to disk) over requests per second of a bare load generator that sends the very same requests, made beforehand, to the
@@ -201,7 +201,7 @@ def bookkeeping() -> tuple[float, float]:
 
 def main() -> None:
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    options.add_argument("--clips", type=int, default=96, help="in each pair")
+    options.add_argument("--clips", type=int, default=192, help="in each pair")
     options.add_argument("--pairs", type=int, default=3)
     options.add_argument("--save", type=Path, help="write the figures to this JSON file")
     chosen = options.parse_args()

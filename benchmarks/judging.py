@@ -21,11 +21,11 @@ import numpy as np
 import pyarrow as pa
 
 from benchmarks.curate import machine
-from curation import recipes
+from curation import copying, recipes
 from curation.assemble import ROWS_PER_PART, decide_all
 from curation.job import Job, Part, Receipt, Video, peak_memory_mb
 from curation.recipe import Recipe
-from curation.relate import relate, stage_of, write_clusters, write_pairs
+from curation.relate import mark_done, relate, stage_of, write_clusters
 from dedup.quotas import Quota
 from manifests.ids import clip_id
 from manifests.schema import conform
@@ -82,7 +82,8 @@ def write_all(folder: str, plan: Recipe, rows: int) -> tuple[Job, Store, list[Pa
         ids = store.read_table(f"stages/{plan.scan_stage}/clips/{part.name}.parquet", ["clip_id"])["clip_id"]
         labels = np.minimum(rng.zipf(1.3, len(ids)), CONCEPTS) - 1
         write_clusters(store, stage, part, ids, pa.array(labels, pa.int32()))
-    write_pairs(store, stage, {})
+    mark_done(store, stage, parts)
+    copying.write(store, copying.stage_of(plan), copying.PAIRS.empty_table(), [copying.member_id(p) for p in parts])
     return Job(folder, plan), store, parts
 
 

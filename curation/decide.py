@@ -28,8 +28,8 @@ from manifests.schema import DECISION, conform
 COPY = "copy"
 """The name under which copies appear in `failed_rules`."""
 
-RANK = ("width", "height", "duration_s")
-"""Of several copies the one with the largest picture is kept, and of those the longest."""
+RANK = ("width", "height", "letterbox_fraction", "bitrate", "duration_s", "aesthetic_photo")
+"""What decides which of several copies is kept, see `_worth`; a recipe need not measure all of it."""
 
 Copy = tuple[str | None, float, str]
 """The clip that is kept in its place if any, how alike they are, and the name of the group."""
@@ -174,16 +174,24 @@ def _copies(clips: Judged, passing: Bools, relations: Relations) -> dict[int, Co
         return {}
     rows = pc.index_in(involved, value_set=pa.chunked_array(clips.ids).combine_chunks()).to_numpy(zero_copy_only=False)
     row = {clip: int(at) for clip, at in zip(involved.to_pylist(), rows, strict=True) if at is not None and at == at}
-    area = clips.values["width"] * clips.values["height"]
-    rank = {
-        clip: (float(passing[k]), float(area[k]), round(float(clips.values["duration_s"][k]), 1))
-        for clip, k in row.items()
-    }
+    rank = dict(zip(row, _worth(clips, passing, list(row.values())), strict=True))
     return {
         row[member]: (None if member == group.keeper else group.keeper, group.similarity[member], min(group.members))
         for group in groups({pair: s for pair, s in relations.pairs.items() if set(pair) <= row.keys()}, rank)
         for member in group.members
     }
+
+
+def _worth(clips: Judged, passing: Bools, rows: Sequence[int]) -> list[tuple[float, ...]]:
+    """The copy that is kept passes the rules, if any does; of those it has the larger picture without its border (by
+    steps of a tenth), of those the larger bit rate of its file (by steps of a quarter), of those it is longer (by
+    tenths of a second), and of those it looks better."""
+    of = {name: clips.values[name][rows] for name in RANK}
+    area = of["width"] * of["height"] * (1 - np.nan_to_num(of["letterbox_fraction"]))
+    with np.errstate(divide="ignore", invalid="ignore"):
+        steps = [np.log(area) / np.log(1.1), np.log(of["bitrate"]) / np.log(1.25), of["duration_s"] * 10]
+    ranks = [passing[rows], *(np.round(step) for step in steps), of["aesthetic_photo"]]
+    return [tuple(map(float, rank)) for rank in np.nan_to_num(np.stack(ranks, axis=1), nan=-np.inf)]
 
 
 def _concepts(clusters: npt.NDArray[np.int32], sizes: npt.NDArray[np.int64]) -> tuple[npt.NDArray[np.int32], Sizes]:
@@ -222,6 +230,8 @@ def _numeric(recipe: Recipe) -> list[str]:
 
 def _numbers(clips: pa.Table, name: str) -> Floats:
     if name not in clips.column_names:
+        if name in RANK:
+            return np.full(clips.num_rows, np.nan)
         raise ValueError(f"column {name} is read by resampling or a subset and not measured; add its signal.")
     return np.asarray(pc.fill_null(clips[name].cast(pa.float64()), np.nan), np.float64)
 

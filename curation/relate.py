@@ -1,5 +1,5 @@
-"""What clips are to one another: which are copies, which look alike. Kept as a stage over all clips, whatever the rules
-say of them, so that judging anew needs neither hashes nor vectors."""
+"""What clips are to one another: which are copies, which look alike. Kept as stages over all clips, whatever the rules
+say of them, so that judging anew needs neither pictures nor vectors."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from curation.copying import copies, member_id
 from curation.job import Job, Part
 from curation.parts import read_parts
 from curation.recipe import Recipe
 from dedup.concepts import assign, number
-from dedup.copies import Pairs, Track, copy_pairs
+from dedup.copies import Pairs
 from dedup.kmeans import kmeans
-from dedup.pdq import BITS
 from dedup.vectors import from_arrow, unit
-from manifests.ids import fingerprint, luck, part_id
+from manifests.ids import fingerprint, luck
 from manifests.schema import IDENTITY, column
 from manifests.store import Store, join
 
@@ -27,13 +27,6 @@ CLUSTER = "cluster"
 """Column with the number of the cluster that a clip is in, counted over all clips, kept or not."""
 
 _CLUSTERS = pa.schema([IDENTITY.field("clip_id"), column(CLUSTER, pa.int32(), "number of the cluster", internal=True)])
-_PAIRS = pa.schema(
-    [
-        column("a", pa.string(), "clip id"),
-        column("b", pa.string(), "clip id of a copy, the larger of the two"),
-        column("similarity", pa.float64(), "agreement of the two", range="0..1"),
-    ]
-)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -55,19 +48,16 @@ UNRELATED = Relations({})
 def relate(job: Job, store: Store, parts: Sequence[Part]) -> Relations:
     """Looks for copies and clusters among the clips of the parts, unless that was done before."""
     stage = stage_of(job.recipe, parts, store)
-    if not store.exists(f"stages/{stage}/pairs.parquet"):
+    if not store.exists(f"stages/{stage}/done.json"):
         _cluster(job, store, stage, parts)
-        write_pairs(store, stage, copy_pairs(_tracks(job, store, parts), job.recipe.copies))
+        mark_done(store, stage, parts)
         _forget_others(store, stage)
-    table = store.read_table(f"stages/{stage}/pairs.parquet")
-    ids = zip(table["a"].to_pylist(), table["b"].to_pylist(), strict=True)
-    return Relations(dict(zip(ids, table["similarity"].to_pylist(), strict=True)), stage)
+    return Relations(copies(job, store, parts), stage)
 
 
 def stage_of(recipe: Recipe, parts: Sequence[Part], store: Store) -> str:
-    """Name of the stage's folder: changes with the clips and with what decides how alike they are."""
-    members = [part_id([part.name, *(v.id or "" for v in part.videos)]) for part in parts]
-    made_of: list[object] = [recipe.scan_stage, recipe.copies, recipe.concepts, sorted(members)]
+    """Name of the clusters' folder: changes with the clips and with what decides how alike they are."""
+    made_of: list[object] = [recipe.scan_stage, recipe.concepts, sorted(member_id(part) for part in parts)]
     if recipe.concepts.vectors not in recipe.walk_schema.names:  # costly: later runs may have measured more clips
         files = [f"stages/{recipe.measure_stage}/clips/{part.name}.parquet" for part in parts]
         made_of += [recipe.measure_stage, sum(store.dataset(f).count_rows() for f in files if store.exists(f))]
@@ -78,10 +68,9 @@ def write_clusters(store: Store, stage: str, part: Part, clips: pa.ChunkedArray,
     store.write_table(f"stages/{stage}/clips/{part.name}.parquet", pa.table([clips, labels], schema=_CLUSTERS))
 
 
-def write_pairs(store: Store, stage: str, pairs: Pairs) -> None:
-    """Written last: the stage is whole when they are there."""
-    rows = [{"a": a, "b": b, "similarity": s} for (a, b), s in sorted(pairs.items())]
-    store.write_table(f"stages/{stage}/pairs.parquet", pa.Table.from_pylist(rows, _PAIRS))
+def mark_done(store: Store, stage: str, parts: Sequence[Part]) -> None:
+    """Written last: the clusters are whole when it is there."""
+    store.write_json(f"stages/{stage}/done.json", {"parts": len(parts)})
 
 
 def clusters(store: Store, stage: str, parts: Sequence[Part]) -> pa.Table:
@@ -141,20 +130,6 @@ def _vectors(job: Job, store: Store, part: Part) -> pa.ChunkedArray:
 
 def _size(job: Job, store: Store, part: Part) -> int | None:
     return pc.max(pc.list_value_length(_vectors(job, store, part))).as_py()  # type: ignore[no-any-return]
-
-
-def _tracks(job: Job, store: Store, parts: Sequence[Part]) -> list[Track]:
-    names = ["clip_id", "video_id", "shot", "fingerprint", "fingerprint_quality", "fingerprint_us"]
-    tracks = []
-    for part in parts:
-        for row in _read(job, store, part, {*names}).select(names).to_pylist():
-            if row["fingerprint"] is None:
-                continue
-            hashes = np.frombuffer(row["fingerprint"], np.uint8).reshape(-1, BITS // 8)
-            trusted = np.asarray(row["fingerprint_quality"]) >= job.recipe.copies.quality
-            times = np.asarray(row["fingerprint_us"], np.float64)[trusted] / 1e6
-            tracks.append(Track(row["clip_id"], hashes[trusted], times, f"{row['video_id']}/{row['shot']}"))
-    return tracks
 
 
 def _forget_others(store: Store, stage: str) -> None:

@@ -125,7 +125,7 @@ def scan_video(job: Job, video: Video, pack: str, tables: Tables, collector: Pac
             clip = Clip(
                 clip_id(video.id or "", found.start, found.end), video.id or "", video.uri, found.start, found.end
             )
-            row = _identity(film, clip, found, shot, pack)
+            row = _identity(film, video, clip, found, shot, pack)
             row |= measure(recipe.walk, [clip], [found.frames])[0]
             tables.clips.append(row)
             collector.add(clip.id, found.frames[recipe.pack])
@@ -144,7 +144,7 @@ def probe(packed: bytes, video: Video) -> None:
         scan_video(job, video, "", Tables([], [], []), PackWriter(w))
 
 
-def _identity(film: Film, clip: Clip, span: Span, shot: int, pack: str) -> Row:
+def _identity(film: Film, video: Video, clip: Clip, span: Span, shot: int, pack: str) -> Row:
     return {
         "clip_id": clip.id,
         "video_id": clip.video,
@@ -161,6 +161,7 @@ def _identity(film: Film, clip: Clip, span: Span, shot: int, pack: str) -> Row:
         "sample_aspect_ratio": film.sar,
         "aspect": film.width * film.sar / film.height,
         "has_audio": film.has_audio,
+        "bitrate": 8 * video.bytes / film.stated_seconds if film.stated_seconds and video.bytes else None,
         "film_duration_s": film.stated_seconds,
         "film_offset_s": (span.start - film.first) / 1e6,
         "corrupt_frames": span.corrupt,

@@ -50,6 +50,7 @@ IDENTITY = pa.schema(
         column("sample_aspect_ratio", pa.float64(), "width of one pixel over its height, after rotation", unit="ratio"),
         column("aspect", pa.float64(), "width over height as shown", unit="ratio"),
         column("has_audio", pa.bool_(), "the file has an audio stream"),
+        column("bitrate", pa.float64(), "of the file, sound included", unit="bit/second", null="length unknown"),
         column("film_duration_s", pa.float64(), "of the whole film, as its container states it; 0 where it does not"),
         column("film_offset_s", pa.float64(), "from the film's first frame to the clip's", unit="second", range=">= 0"),
         column(

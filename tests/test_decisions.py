@@ -84,7 +84,7 @@ def test_settings_reach_every_kind_of_value(recipe: Recipe) -> None:
     ("setting", "says"),
     [
         ("copies.mirror", "write key=value"),
-        ("copies.miror=true", "there is no 'miror'; choose from distance, motion"),
+        ("copies.miror=true", "there is no 'miror'; choose from alike, share"),
         ("rules.txt.high=1", "there is no 'txt'; choose from min_duration"),
         ("copies.mirror=maybe", "give true or false"),
         ("pieces.longest=long", "that is not a number"),

@@ -1,22 +1,16 @@
-"""Fingerprints, copies, concepts and resampling."""
+"""PDQ, concepts and resampling."""
 
 from __future__ import annotations
-
-import random
 
 import cv2
 import numpy as np
 import numpy.typing as npt
 import pytest
 
+from benchmarks.quality._pdq import distances, mirrored, pdq
 from dedup.concepts import Concepts, cluster
-from dedup.copies import Copies, Group, Track, agreement, copy_pairs
-from dedup.copies import groups as grouped
-from dedup.pdq import distances, mirrored, pdq
 from dedup.resample import Resample, drawn, probabilities
-from manifests.films import shots
 from manifests.films.photos import photo
-from manifests.films.shots import Shot
 from manifests.types import Image
 
 # Made with pdqhash 0.2.8, which wraps the reference implementation, from the luma of these photographs at this size.
@@ -56,87 +50,6 @@ def test_mirrored_hash_is_near_the_mirror_images() -> None:
         here, _ = pdq([luma(name)])
         there, _ = pdq([np.ascontiguousarray(luma(name)[:, ::-1])])
         assert distances(mirrored(here), there)[0, 0] <= 24 < distances(here, there)[0, 0]
-
-
-def track(
-    name: str,
-    shot: Shot,
-    fps: float = 4.0,
-    size: tuple[int, int] = (320, 180),
-    offset: float = 0.0,
-    speed: float = 1.0,
-    mirror: bool = False,
-) -> Track:
-    """The track of a shot filmed at 24 fps and looked at from `offset` seconds on."""
-    film = list(shots.frames(shot, *size, 24))
-    seconds = np.arange(offset, shot.seconds, speed / fps)
-    seen = [film[min(len(film) - 1, int(t * 24))] for t in seconds]
-    gray = [np.asarray(cv2.cvtColor(p, cv2.COLOR_BGR2GRAY), np.uint8) for p in seen]
-    if mirror:
-        gray = [np.ascontiguousarray(g[:, ::-1]) for g in gray]
-    return Track(name, pdq(gray)[0], (seconds - offset) / speed, name)
-
-
-LIVELY = Shot("temple", 5.0, "pan_right", 0.15, actors=2, seed=1)
-
-
-@pytest.mark.parametrize(
-    "how", [{}, {"offset": 0.6}, {"offset": 1.1, "size": (160, 90)}, {"speed": 1.05}, {"size": (640, 360)}]
-)
-def test_copies_agree(how: dict[str, object]) -> None:
-    assert agreement(track("a", LIVELY), track("b", LIVELY, **how), Copies()) >= Copies().share  # type: ignore[arg-type]
-
-
-def test_other_footage_does_not() -> None:
-    mine = track("a", LIVELY)
-    for other in (
-        Shot("temple", 5.0, "pan_left", 0.3, actors=2, seed=9),
-        Shot("cat", 5.0, "pan_right", 0.15, actors=2, seed=1),
-        Shot("dahlia", 5.0, actors=1),
-    ):
-        assert agreement(mine, track("b", other), Copies()) < 0.3
-
-
-def test_mirrored_copies_count_when_asked() -> None:
-    a, b = track("a", LIVELY), track("b", LIVELY, mirror=True)
-    assert agreement(a, b, Copies()) < 0.3
-    assert agreement(a, b, Copies(mirror=True)) > 0.8
-
-
-PIXELS = {"b-small": 500, "c-large": 2000}
-
-
-def groups(tracks: list[Track], settings: Copies = Copies()) -> list[Group]:
-    return grouped(copy_pairs(tracks, settings), {t.id: (PIXELS.get(t.id, 1000),) for t in tracks})
-
-
-def test_groups_do_not_depend_on_order_and_keep_the_best() -> None:
-    family = [
-        track("b-small", LIVELY, size=(160, 90)),
-        track("c-large", LIVELY),
-        track("a-trim", LIVELY, offset=0.6),
-    ]
-    others = [track("z", Shot("cat", 4.0, "tilt_up")), track("y", Shot("coffee", 4.0, actors=2))]
-    expected = groups(family + others)
-    assert [g.members for g in expected] == [("a-trim", "b-small", "c-large")]
-    assert expected[0].keeper == "c-large"
-    assert all(0.6 <= s <= 1 for s in expected[0].similarity.values())
-    for seed in range(4):
-        shuffled = family + others
-        random.Random(seed).shuffle(shuffled)
-        assert groups(shuffled) == expected
-
-
-def test_pieces_of_one_shot_are_no_copies() -> None:
-    a, b = track("a", Shot("temple", 5.0)), track("b", Shot("temple", 5.0))
-    same = Track(b.id, b.hashes, b.times, a.shot)
-    assert groups([a, b]) and not groups([a, same])
-
-
-def test_clips_without_a_trusted_frame_take_no_part() -> None:
-    none = Track("n", np.zeros((0, 32), np.uint8), np.zeros(0), "n")
-    assert groups([none, track("a", LIVELY)]) == []
-    assert groups([]) == []
 
 
 def blobs(sizes: list[int], seed: int = 0) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int64]]:

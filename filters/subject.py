@@ -30,7 +30,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from filters.faces import spread
-from filters.flow import TENTHS, grid
+from filters.flow import TENTHS, camera_path, grid
 from filters.looks import LOOKS
 from filters.parallax import looks
 from filters.picture import inside
@@ -59,6 +59,8 @@ class MovingArea:
 
     def _share(self, frames: Frames) -> float:
         """Upper quartile over up to six looks at the clip: a subject may rest in some."""
+        if not len(frames.share(camera_path)):  # too small for flow
+            return 0.0
         look = frames.share(looks)
         if not len(look):
             return 0.0
@@ -96,6 +98,8 @@ class SalientArea:
 
     def region(self, image: Image) -> Map:
         """The part (h, w) of a BGR picture that stands out most, at `lines` lines."""
+        if min(image.shape[:2]) < 24:
+            return np.zeros(image.shape[:2], bool)
         scale = min(1.0, self.lines / min(image.shape[:2]))
         small = cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
         colors = cv2.cvtColor(small.astype(np.float32) / 255, cv2.COLOR_BGR2Lab)
@@ -134,11 +138,11 @@ def _largest(marked: npt.NDArray[np.generic]) -> Map:
 class DetectedSubject:
     """A learned detector of the YOLOS family (Fang et al. 2021), which transformers runs without compiled operators.
 
-    source: a repository's name, or a folder with its config.json, model.safetensors and preprocessor_config.json
+    model:  a repository's name, or a folder with its config.json, model.safetensors and preprocessor_config.json
     looks:  frames of a clip that are looked at; least: probability of an object.
     """
 
-    source: str = "hustvl/yolos-tiny"
+    model: str = "hustvl/yolos-tiny"
     looks: int = 4
     least: float = 0.5
     wants = LOOKS
@@ -148,7 +152,7 @@ class DetectedSubject:
 
     def prepare(self) -> None:
         """Loads the detector. Raises ValueError with one sentence when it cannot be had."""
-        _detector(self.source)
+        _detector(self.model)
 
     def __call__(self, clips: Sequence[Clip], frames: Sequence[Frames]) -> dict[str, list[Any]]:
         """Raises ValueError when the detector cannot be had."""
@@ -158,7 +162,7 @@ class DetectedSubject:
         """Median over the frames, 0 for one without an object."""
         import torch
 
-        detector = _detector(self.source)
+        detector = _detector(self.model)
         pixels = np.stack([detector.pixels(frames.images[k]) for k in spread(len(frames), self.looks)])
         with torch.inference_mode():
             seen = detector.network(torch.from_numpy(pixels).to(detector.device))
@@ -180,7 +184,7 @@ class _Detector:
         """(3, h, w), normalised, with the published short side, unless the long one became too long."""
         height, width = image.shape[:2]
         scale = min(self.short / min(height, width), self.long / max(height, width))
-        size = max(1, round(width * scale)), max(1, round(height * scale))
+        size = max(32, round(width * scale)), max(32, round(height * scale))  # strips would leave no patch
         how = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
         rgb = cv2.resize(image, size, interpolation=how)[..., ::-1].astype(np.float32) / 255
         normal = (rgb - np.array(self.mean, np.float32)) / np.array(self.std, np.float32)

@@ -187,7 +187,7 @@ def test_missing_weights_are_told_before_anything_is_decoded(films: Path, tmp_pa
     assert planned.returncode == 0 and "RaftMotion lacks something here" in planned.stdout, planned.stderr
     done = vidcurate("run", films, "--out", tmp_path / "out", "--recipe", recipe)
     assert done.returncode == 0, done.stderr
-    assert "RaftMotion cannot measure, its columns will be null: weights nowhere.pth are not there" in done.stderr
+    assert "RaftMotion cannot measure, its columns will be null: there are no weights 'nowhere.pth'" in done.stderr
     table = pd.read_parquet(tmp_path / "out" / "clips.parquet")
     assert len(table) and table.motion_raft.isna().all() and table.measure_error.str.contains("nowhere.pth").all()
 

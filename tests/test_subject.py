@@ -16,6 +16,7 @@ from curation import recipes
 from filters.subject import DetectedSubject, MovingArea, SalientArea, SubjectArea
 from manifests.films.photos import photo
 from manifests.types import Clip, Frames, Image
+from tests.test_signals import check_contract
 
 CLIP = Clip("v_0_1", "v", "v.mp4", 0, 2_000_000)
 HEIGHT, WIDTH = 180, 320
@@ -132,6 +133,7 @@ def test_a_detector_of_the_published_layout_sees_what_upstream_sees(detector: Pa
     sure = seen.logits[0].softmax(-1)[:, :-1].max(-1).values >= 0.02
     sizes = seen.pred_boxes[0, sure, 2] * seen.pred_boxes[0, sure, 3]
     assert 0 < share == pytest.approx(min(1.0, float(sizes.max())), rel=1e-3)
+    check_contract(signal)
     assert DetectedSubject(str(detector), least=1.0)([CLIP], [given([picture], 4.0, gray=False)])["detected_area"] == [
         0
     ]

@@ -24,6 +24,9 @@ _LIKELY, _STARTS, _TRIED = 0.6, 3, 12
 _ALIGNED = 0.6
 """Share of the shorter clip that must lie within the other in time."""
 
+_PLAIN = 0.99
+"""Mean correlation of whole pictures from which no other window is looked for."""
+
 _SAME = 0.5
 """Correlation from which two pictures are taken for the same when their changes are compared."""
 
@@ -94,6 +97,45 @@ def compare(a: Look, b: Look, alike: float = 0.65) -> Agreement | None:
     pictures count as like one another."""
     if len(a) > len(b):
         a, b = b, a
+    plain = _plain(a, b)
+    if plain:
+        line, window = plain
+    else:
+        best = _windowed(a, b)
+        if best is None:
+            return None
+        line, window = best
+        matched = Match.of(*_both(a, b, window), a.times, b.times, line)
+        near = matched.nearest[matched.good]
+        window, _ = refine(a.pictures[matched.good], b.pictures[near], window, (0.02, 0.01, 0.005))
+    x, y = _both(a, b, window)
+    for _ in range(2):  # of all lines the one along which changes agree best; pictures of a still scene agree along any
+        matched = Match.of(x, y, a.times, b.times, line)
+        if matched.same.sum() < 2 or matched.changed[1] >= _PLAIN:
+            break
+        line = best_line(x - matched.mean_x, y - matched.mean_y, a.times, b.times, _ALIGNED)
+    matched = Match.of(x, y, a.times, b.times, line)
+    return Agreement(
+        float((matched.similarity >= alike).mean()),
+        float(matched.similarity.mean()),
+        *matched.changed,
+        matched.places,
+        line,
+        tuple(window.tolist()),
+    )
+
+
+def _plain(a: Look, b: Look) -> tuple[Line, Windows] | None:
+    """When b shows what a does, if the whole of it is the whole of a: most copies are such."""
+    if float((a.whole @ b.whole.T).max(initial=0.0)) < _PLAIN:
+        return None
+    window = grid()[0]
+    line = best_line(*_both(a, b, window), a.times, b.times, _ALIGNED)
+    return (line, window) if line.score >= _PLAIN else None
+
+
+def _windowed(a: Look, b: Look) -> tuple[Line, Windows] | None:
+    """When b shows what a does, and the window of a that the whole of b is."""
     best: tuple[Line, Windows] | None = None
     for start, i, j in _starts(a, b):
         window, score = refine(a.pictures[i], b.pictures[j], start, (0.04, 0.02))
@@ -104,25 +146,7 @@ def compare(a: Look, b: Look, alike: float = 0.65) -> Agreement | None:
             best = line, window
         if line.score > 0.9:
             break
-    if best is None:
-        return None
-    line, window = best
-    matched = Match.of(*_both(a, b, window), a.times, b.times, line)
-    window, _ = refine(a.pictures[matched.good], b.pictures[matched.nearest[matched.good]], window, (0.02, 0.01, 0.005))
-    x, y = _both(a, b, window)
-    for _ in range(2):  # of all lines the one along which changes agree best; pictures of a still scene agree along any
-        matched = Match.of(x, y, a.times, b.times, line)
-        if matched.same.sum() < 2:
-            break
-        line = best_line(x - matched.mean_x, y - matched.mean_y, a.times, b.times, _ALIGNED)
-    matched = Match.of(x, y, a.times, b.times, line)
-    return Agreement(
-        float((matched.similarity >= alike).mean()),
-        float(matched.similarity.mean()),
-        *matched.changes(),
-        line,
-        tuple(window.tolist()),
-    )
+    return best
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -161,14 +185,22 @@ class Match:
     def mean_y(self) -> Floats:
         return np.asarray(self.y[self.same].mean(0), np.float32)
 
-    def changes(self) -> tuple[float, float, float]:
-        """How much changes, the correlation of it, and how well it agrees in the places where most does."""
+    @property
+    def changed(self) -> tuple[float, float]:
+        """How much changes, and the correlation of it."""
         if self.same.sum() < 2:
-            return 0.0, 1.0, 1.0
+            return 0.0, 1.0
         u, v = self.x[self.same] - self.mean_x, self.y[self.same] - self.mean_y
         of_u, of_v = float(np.square(u).sum()), float(np.square(v).sum())
         correlation = float((u * v).sum()) / np.sqrt(of_u * of_v + 1e-12)
-        return float(np.sqrt(max(of_u, of_v) / self.same.sum())), float(correlation), _agreement_of_places(u, v)
+        return float(np.sqrt(max(of_u, of_v) / self.same.sum())), float(correlation)
+
+    @property
+    def places(self) -> float:
+        """How well what changes agrees in the places where most does."""
+        if self.same.sum() < 2:
+            return 1.0
+        return _agreement_of_places(self.x[self.same] - self.mean_x, self.y[self.same] - self.mean_y)
 
 
 def _agreement_of_places(u: Floats, v: Floats) -> float:

@@ -9,8 +9,10 @@ pictures of some hundred parts.
 from __future__ import annotations
 
 import functools
+import tempfile
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -18,11 +20,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from curation.job import Job, Part
-from curation.parts import read_parts
+from curation.parts import read_column, read_parts
 from curation.recipe import Recipe
 from dedup.agreement import Look
 from dedup.candidates import Hashed, Wholes, stretches
 from dedup.copies import Pairs, Track, judge
+from dedup.neighbours import Index
+from dedup.vectors import from_arrow
 from dedup.windows import BITS, SIDE
 from manifests.ids import fingerprint, part_id
 from manifests.schema import column
@@ -49,7 +53,16 @@ PAIRS = pa.schema(
 
 
 def copies(job: Job, store: Store, parts: Sequence[Part]) -> Pairs:
-    """Copies among the clips of the parts; looks for them only where a part has not been compared with another."""
+    """Copies among the clips of the parts, by their pictures or descriptors, as the recipe says."""
+    settings = job.recipe.copies
+    found = by_pictures(job, store, parts) if settings.pictures else {}
+    if settings.vectors:
+        found = {**by_vectors(job, store, parts), **found}
+    return dict(sorted(found.items()))
+
+
+def by_pictures(job: Job, store: Store, parts: Sequence[Part]) -> Pairs:
+    """Looks for copies only where a part has not been compared with another."""
     stage = stage_of(job.recipe)
     named = {member_id(part): part for part in parts}
     compared, found = _known(store, stage, named)
@@ -60,12 +73,46 @@ def copies(job: Job, store: Store, parts: Sequence[Part]) -> Pairs:
         old += group
         write(store, stage, found, old)
     ids = zip(found["a"].to_pylist(), found["b"].to_pylist(), strict=True)
-    return dict(sorted(zip(ids, found["similarity"].to_pylist(), strict=True)))
+    return dict(zip(ids, found["similarity"].to_pylist(), strict=True))
+
+
+def by_vectors(job: Job, store: Store, parts: Sequence[Part]) -> Pairs:
+    """Pairs of clips whose descriptors have the cosine that the recipe asks for; pieces of one shot are none."""
+    vectors = _Vectors(job, store, parts)
+    if not vectors.size:
+        return {}
+    with tempfile.TemporaryDirectory() as folder, Index.build(Path(folder) / "index", vectors) as index:
+        found = index.pairs_above(job.recipe.copies.cosine)
+    clips = read_parts(
+        store, f"{job.recipe.scan_stage}/clips", parts, job.recipe.scan_schema, {"clip_id", "video_id", "shot"}
+    )
+    shots = pc.binary_join_element_wise(clips["video_id"], clips["shot"].cast(pa.string()), "/").to_pylist()
+    ids = clips["clip_id"].to_pylist()
+    rows = zip(found.first.tolist(), found.second.tolist(), found.cosine.tolist(), strict=True)
+    return {
+        (min(ids[a], ids[b]), max(ids[a], ids[b])): min(cosine, 1.0) for a, b, cosine in rows if shots[a] != shots[b]
+    }
+
+
+class _Vectors:
+    """Blocks of descriptors, a part each, for an index; a clip without one is a row of zeros."""
+
+    def __init__(self, job: Job, store: Store, parts: Sequence[Part]):
+        self._job, self._store, self._parts = job, store, parts
+        self._name = job.recipe.copies.vectors
+        sizes = (pc.max(pc.list_value_length(self._column(part))).as_py() for part in parts)
+        self.size = next(filter(None, sizes), 0)
+
+    def __iter__(self) -> Iterator[npt.NDArray[np.float32]]:
+        return (from_arrow(self._column(part), self.size, f"column {self._name}") for part in self._parts)
+
+    def _column(self, part: Part) -> pa.ChunkedArray:
+        return read_column(self._job, self._store, part, self._name)[self._name]
 
 
 def stage_of(recipe: Recipe) -> str:
     """Name of the stage's folder: changes with what copies are told by, not with the clips."""
-    return f"copies-{fingerprint(recipe.scan_stage, recipe.copies)}"
+    return f"copies-{fingerprint(recipe.scan_stage, replace(recipe.copies, vectors='', cosine=0.0))}"
 
 
 def write(store: Store, stage: str, pairs: pa.Table, compared: Sequence[str]) -> None:

@@ -7,9 +7,9 @@ from collections.abc import Collection, Mapping, Sequence
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from curation.job import Part, Video
+from curation.job import Job, Part, Video
 from manifests.schema import conform
-from manifests.store import Store
+from manifests.store import Store, join
 
 
 def read_parts(
@@ -31,6 +31,17 @@ def read_parts(
             table = data.to_table([n for n in wanted.names if n in there])
             tables.append(conform(_current(table, part), wanted) if "video_id" in there else table.cast(wanted))
     return pa.concat_tables(tables)
+
+
+def read_column(job: Job, store: Store, part: Part, name: str) -> pa.Table:
+    """One column of the walk or of the costly signals, beside clip_id: all clips of a part, null where it was not
+    measured."""
+    recipe = job.recipe
+    clips = read_parts(store, f"{recipe.scan_stage}/clips", [part], recipe.scan_schema, {name})
+    if name not in clips.column_names:
+        costly = pa.schema([f for f in recipe.measure_schema if f.name in ("clip_id", name)])
+        clips = join(clips, read_parts(store, f"{recipe.measure_stage}/clips", [part], costly))
+    return clips
 
 
 def _current(table: pa.Table, part: Part) -> pa.Table:

@@ -157,9 +157,9 @@ def check_columns(recipe: Recipe) -> None:
     for subset in recipe.subsets:
         rules += [(f"rule {subset.name}.{rule.name}", rule.column) for rule in subset.rules]
         rules.append((f"subset {subset.name}", subset.by))
-    rules.append(("concepts.vectors", recipe.concepts.vectors))
+    rules += [("concepts.vectors", recipe.concepts.vectors), ("copies.vectors", recipe.copies.vectors)]
     rules += [(f"quota {quota.name}", quota.column) for quota in recipe.resample.quotas]
-    rules += [("resample.exempt", recipe.resample.exempt), ("concepts.vectors", recipe.concepts.vectors)]
+    rules.append(("resample.exempt", recipe.resample.exempt))
     for who, column in rules:
         if column and column not in known:
             near = difflib.get_close_matches(column, known, 1)

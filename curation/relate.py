@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 
 from curation.copying import copies, member_id
 from curation.job import Job, Part
-from curation.parts import read_parts
+from curation.parts import read_column, read_parts
 from curation.recipe import Recipe
 from dedup.concepts import assign, number
 from dedup.copies import Pairs
@@ -21,7 +21,7 @@ from dedup.kmeans import kmeans
 from dedup.vectors import from_arrow, unit
 from manifests.ids import fingerprint, luck
 from manifests.schema import IDENTITY, column
-from manifests.store import Store, join
+from manifests.store import Store
 
 CLUSTER = "cluster"
 """Column with the number of the cluster that a clip is in, counted over all clips, kept or not."""
@@ -121,11 +121,7 @@ def _read(job: Job, store: Store, part: Part, columns: set[str]) -> pa.Table:
 def _vectors(job: Job, store: Store, part: Part) -> pa.ChunkedArray:
     """The column that is clustered; null where a clip has no vector."""
     name = job.recipe.concepts.vectors
-    clips = _read(job, store, part, {name})
-    if name not in clips.column_names:
-        costly = pa.schema([f for f in job.recipe.measure_schema if f.name in ("clip_id", name)])
-        clips = join(clips, read_parts(store, f"{job.recipe.measure_stage}/clips", [part], costly))
-    return clips[name]
+    return read_column(job, store, part, name)[name]
 
 
 def _size(job: Job, store: Store, part: Part) -> int | None:

@@ -31,6 +31,9 @@ class Copies:
     still:    root mean square of the changes, 0..1, under which nothing moves but noise
     likeness: mean correlation of the pictures that is then asked for instead
     mirror:   whether a mirrored copy is a copy
+    pictures: whether all this is looked for at all
+    vectors:  column of descriptors by which clips are copies too, such as sscd; none if empty
+    cosine:   of two clips' descriptors from which they are: 0.99 as in Movie Gen, 0.75 as SSCD's authors advise
     """
 
     alike: float = 0.65
@@ -41,6 +44,9 @@ class Copies:
     still: float = 0.015
     likeness: float = 0.985
     mirror: bool = False
+    pictures: bool = True
+    vectors: str = ""
+    cosine: float = 0.99
     version: int = 2
 
 

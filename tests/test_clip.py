@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import pickle
 import threading
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -260,7 +261,7 @@ def test_a_refusal_is_remembered_for_a_minute(monkeypatch: pytest.MonkeyPatch) -
         return name
 
     now = [1000.0]
-    monkeypatch.setattr(weights.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
     for _ in range(3):
         with pytest.raises(ValueError, match="a is not here"):
             load("a")

@@ -10,8 +10,10 @@ import pyarrow.compute as pc
 from curation.recipe import Recipe, Subset
 from curation.recipes.embedded import SIGNALS, embedded
 from dedup.concepts import Concepts
+from dedup.copies import Copies
 from dedup.quotas import Quota
 from dedup.resample import Resample
+from dedup.sscd import Sscd
 from filters.clip import ClipEmbedding
 from filters.cuts import Cuts
 from filters.draw import Draw
@@ -57,8 +59,9 @@ def moviegen(
                table), 60/40 (low_res) or 80/20 with at least 60 % people (sft); text product below 0.6; no border;
                one clip of 4 to 16 s from one or two scenes of a video (FFmpeg's scene detection); LAION aesthetic of
                the middle frame at least 4.0; VMAF motion over 2; mean motion vector 0.5 to 7; fewer than 0.85 cuts a
-               second; no still films or slide shows; copies dropped; concepts resampled; buckets of five aspects
-               and five durations, for sft 16 s at 16 frames a second and 10.6 to 16 s at 24 (arXiv 2410.13720)
+               second; no still films or slide shows; copies dropped, with `learned` also by SSCD at a
+               cosine of 0.99; concepts resampled; buckets of five aspects and five durations, for sft 16 s at 16
+               frames a second and 10.6 to 16 s at 24 (arXiv 2410.13720)
     Ours:      `trim_start`, seconds cut off every film's start; `still`, the largest still share; `border`, the
                largest bordered share; `scenes`, taken of one video; VMAF motion measured at 180 pixels' short side and
                its bound times 0.75 for that; vectors in coded pixels per frame; the slide show detector; the embedded
@@ -81,7 +84,7 @@ def moviegen(
         signals=(*SIGNALS, MotionVectors(), *((MovingArea(),) if strict else ())),
         costly=(
             *base.costly,
-            *((LaionAesthetics(which="middle"), ClipEmbedding()) if learned else ()),
+            *((LaionAesthetics(which="middle"), ClipEmbedding(), Sscd()) if learned else ()),
             *((People(), SalientArea()) if strict else ()),
         ),
         derived=(*base.derived, *((SubjectArea(),) if strict else ()), draw),
@@ -108,6 +111,7 @@ def moviegen(
         subsets=(Subset(stage), *(HAND_PICKED if strict else ())),
         cuts=Cuts(detector="scdet"),
         pieces=Pieces(longest=16.0, shortest=least, trim_start=trim_start),
+        copies=Copies(vectors="sscd", cosine=0.99) if learned else base.copies,
         concepts=Concepts(vectors="clip_embedding") if learned else base.concepts,
         resample=_resample(stage),
         buckets=Buckets(lengths=MOVIE_GEN_SFT_LENGTHS) if strict else Buckets(),

@@ -25,6 +25,7 @@ from generator.dit.positions import (
     rotary_angles,
     rotate,
     rotation,
+    sincos_box,
     sincos_table,
 )
 
@@ -242,30 +243,36 @@ class CogVideoXTransformer(nn.Module):
         emb = self.time_embedding(t)
         if ofs is not None:
             emb = emb + self.ofs_embedding(ofs)
-        grid = integer_grid(*size, device=x.device) if grid is None else grid
-        tokens = torch.cat([self.patch_embed.text_proj(text), self.patch_embed(x)], dim=1)
-        tokens = self.embedding_dropout(self._add_positions(tokens, text.shape[1], size, grid))
+        words, video = self._placed(self.patch_embed.text_proj(text), self.patch_embed(x), size, grid)
+        words, video = self.embedding_dropout(words), self.embedding_dropout(video)
         by = None
         if config.use_rotary_positional_embeddings:  # text stays where it is: its angles are zero
-            by = rotation(F.pad(rotary_angles(grid, config.attention_head_dim), (0, 0, text.shape[1], 0)))
-        words, video = tokens[:, : text.shape[1]], tokens[:, text.shape[1] :]
+            places = integer_grid(*size, device=x.device) if grid is None else grid
+            by = rotation(F.pad(rotary_angles(places, config.attention_head_dim), (0, 0, text.shape[1], 0)))
         for block in self.transformer_blocks:
             words, video = block(words, video, emb, by)
         return joined(self.proj_out(self.norm_out(self.norm_final(video), emb)), size, patch)
 
-    def _add_positions(self, tokens: Tensor, text: int, size: tuple[int, int, int], grid: Tensor) -> Tensor:
-        config = self.config
+    def _placed(
+        self, words: Tensor, video: Tensor, size: tuple[int, int, int], grid: Tensor | None
+    ) -> tuple[Tensor, Tensor]:
+        """Text and video tokens with the positions that are added to them, if any."""
+        config, text = self.config, words.shape[1]
         if config.use_learned_positional_embeddings:
             table = self.patch_embed.pos_embedding
             assert isinstance(table, Tensor)
-            if text != config.max_text_seq_length or tokens.shape[1] != table.shape[1]:
+            if text != config.max_text_seq_length or text + video.shape[1] != table.shape[1]:
                 raise ValueError(
                     f"this model has a learned position table for {config.max_text_seq_length} text and "
                     f"{table.shape[1] - config.max_text_seq_length} video tokens, got {text} and {math.prod(size)}."
                 )
-            return tokens + table.to(tokens.dtype)
+            return words + table[:, :text].to(words.dtype), video + table[:, text:].to(video.dtype)
         if config.use_rotary_positional_embeddings:
-            return tokens
+            return words, video
         scale = (config.temporal_interpolation_scale, *(config.spatial_interpolation_scale,) * 2)
-        table = sincos_table(grid / grid.new_tensor(scale), config.width).to(tokens.dtype)
-        return torch.cat([tokens[:, :text], tokens[:, text:] + table], dim=1)
+        if grid is None:
+            time, rows, columns = (torch.arange(n, device=video.device) / by for n, by in zip(size, scale, strict=True))
+            table = sincos_box(time, rows, columns, config.width)
+        else:
+            table = sincos_table(grid / grid.new_tensor(scale), config.width)
+        return words, video + table.to(video.dtype)

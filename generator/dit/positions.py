@@ -113,6 +113,17 @@ def sincos_table(grid: Tensor, dim: int) -> Tensor:
     return torch.cat([sinusoid(grid[:, 0], time), sinusoid(grid[:, 2], space), sinusoid(grid[:, 1], space)], dim=1)
 
 
+def sincos_box(time: Tensor, rows: Tensor, columns: Tensor, dim: int) -> Tensor:
+    """`sincos_table` of `grid_of(time, rows, columns)`, with a sine per coordinate instead of one per token."""
+    shape = (len(time), len(rows), len(columns), -1)
+    of_time = sinusoid(time, dim // 4)[:, None, None].expand(shape)
+    of_rows, of_columns = (
+        sinusoid(rows, 3 * dim // 8)[:, None].expand(shape),
+        sinusoid(columns, 3 * dim // 8).expand(shape),
+    )
+    return torch.cat([of_time, of_columns, of_rows], dim=-1).flatten(0, 2)
+
+
 def timestep_features(t: Tensor, dim: int) -> Tensor:
     """(B,) -> (B, dim), cosines then sines, float32."""
     half = dim // 2

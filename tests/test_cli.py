@@ -181,7 +181,8 @@ def test_missing_weights_are_told_before_anything_is_decoded(films: Path, tmp_pa
         "from curation.recipes import embedded\n"
         "from filters.raft import RaftMotion\n"
         "def recipe():\n"
-        "    return dataclasses.replace(embedded(), costly=(RaftMotion(weights='nowhere.pth'),), derived=(), rules=())\n"
+        "    raft = RaftMotion(weights='nowhere.pth')\n"
+        "    return dataclasses.replace(embedded(), costly=(raft,), derived=(), rules=())\n"
     )
     planned = vidcurate("plan", films, "--out", tmp_path / "out", "--recipe", recipe)
     assert planned.returncode == 0 and "RaftMotion lacks something here" in planned.stdout, planned.stderr

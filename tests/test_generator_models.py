@@ -16,8 +16,8 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 import generator
-from generator.interop import weights_fingerprint
 from generator.dit.cogvideox import CogVideoXTransformer, DitConfig, integer_grid, rotary_angles, sincos_table
+from generator.interop import weights_fingerprint
 from generator.text import HashedWordEncoder, TextConfig, words
 from generator.vae.cogvideox import CogVideoXVae, VaeConfig
 from tests.generator_films import one_thread  # noqa: F401  (used by being here)

@@ -10,7 +10,6 @@ of the same scenes.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -27,7 +26,6 @@ class Copies:
     share:    of the shorter clip's pictures that must be like the longer one's at their time
     changes:  correlation that what changes in the two must have
     places:   how well the two must agree where most changes, see `Agreement`
-    hurry:    how much more of both for each doubling or halving of speed: chance likenesses are easier to find there
     still:    root mean square of the changes, 0..1, under which nothing moves but noise
     likeness: mean correlation of the pictures that is then asked for instead
     mirror:   whether a mirrored copy is a copy
@@ -38,9 +36,8 @@ class Copies:
 
     alike: float = 0.65
     share: float = 0.65
-    changes: float = 0.65
-    places: float = 0.8
-    hurry: float = 0.05
+    changes: float = 0.78
+    places: float = 0.7
     still: float = 0.015
     likeness: float = 0.985
     mirror: bool = False
@@ -114,8 +111,7 @@ def is_copy(found: Agreement, settings: Copies) -> bool:
         return False
     if found.moving < settings.still:
         return found.likeness >= settings.likeness
-    more = settings.hurry * abs(math.log2(found.line.speed))
-    return found.changes >= settings.changes + more and found.places >= settings.places + more
+    return found.changes >= settings.changes and found.places >= settings.places
 
 
 def groups(pairs: Pairs, rank: Mapping[str, tuple[float, ...]]) -> list[Group]:

@@ -86,10 +86,9 @@ def test_copies(footage: Path, client: Client, recipe: Recipe, tmp_path: Path) -
             for b, rb in family.items()
             if a < b and ra["family"] and ra["family"] == rb["family"]
         }
-        hard = {"crop10", "letterbox"} | (set() if mirror else {"hflip"})
-        easy = {p for p in wanted if not hard & {family[name]["transform"] for name in p}}
+        possible = {p for p in wanted if mirror or "hflip" not in {family[name]["transform"] for name in p}}
         assert not found - wanted, "no false copy"
-        assert easy <= found, sorted(map(sorted, easy - found))
+        assert len(found & possible) >= 0.97 * len(possible), sorted(map(sorted, possible - found))
         precision, recall = len(found & wanted) / len(found), len(found & wanted) / len(wanted)
         figures["with mirrors" if mirror else "plain"] = (precision, recall)
     print(f"\nreal copies, pairs of files: (precision, recall) {figures}")

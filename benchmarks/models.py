@@ -15,6 +15,8 @@ Machines are noisy and drift: only ratios are worth quoting, and they should be 
 from __future__ import annotations
 
 import argparse
+import ctypes
+import gc
 import json
 import multiprocessing
 import statistics
@@ -108,7 +110,7 @@ def measure(pair: Pair, work: Work, size: str, device: str, runs: int, peak: flo
         turn(models[0], work.ours, given, work.grad)
     flops = counter.get_total_flops()
     if device != "cpu":
-        models = [torch.compile(model) for model in models]
+        dos = [torch.compile(do) for do in dos]
     for model, do in zip(models, dos, strict=True):
         for _ in range(3 if device != "cpu" else 1):
             turn(model, do, given, work.grad)
@@ -141,7 +143,9 @@ def memory(pair: Pair, work: Work, size: str, device: str, ours: bool) -> float:
         before = torch.cuda.memory_allocated()
         turn(model, do, given, work.grad)
         return (torch.cuda.max_memory_allocated() - before) / 2**20
-    # What is resident now is not yet the peak that building the models left behind: forget that peak.
+    # Building the models left memory that nobody uses, which the work would fill unseen, and a peak: forget both.
+    gc.collect()
+    ctypes.CDLL("libc.so.6").malloc_trim(0)
     Path("/proc/self/clear_refs").write_text("5")
     before = peak_memory_mb()
     turn(model, do, given, work.grad)

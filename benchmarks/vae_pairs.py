@@ -32,7 +32,7 @@ def _models(published: Any, ours: type[nn.Module], theirs: Any) -> Any:
 
 def _inputs(channels: int, space: int, time: int) -> Any:
     def build(size: str) -> dict[str, Tensor]:
-        frames, height, width = (17, 480, 720) if size == "published" else (9, 64, 96)
+        frames, height, width = (17, 480, 720) if size == "published" else (9, 48, 64)
         draw = torch.Generator().manual_seed(0)
         latents = (frames - 1) // time + 1
         return {

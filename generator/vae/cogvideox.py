@@ -23,7 +23,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from generator.vae.shapes import check_channels, check_chunk, check_piece, check_video
-from generator.vae.stream import Stream, Video, added, chunks, doubled, per_frame, silu
+from generator.vae.stream import Stream, Video, activated, added, chunks, doubled, per_frame
 from generator.vae.tiles import Place, Tiling
 
 _BLOCKS = 4
@@ -112,10 +112,10 @@ class CausalConv3d(nn.Module):
 
 
 class GroupNorm(nn.GroupNorm):
-    """Takes the latent that `SpatialNorm` needs, and ignores it."""
+    """Followed by swish, as every norm here. Takes the latent that `SpatialNorm` needs, and ignores it."""
 
-    def forward(self, x: Video, stream: Stream | None = None, latent: Tensor | None = None) -> Video:
-        return super().forward(x) if stream is None else stream.normed(self, x)
+    def swished(self, x: Video, stream: Stream, latent: Tensor | None = None) -> Video:
+        return activated(lambda x: stream.normed(self, x), x)
 
 
 class SpatialNorm(nn.Module):
@@ -127,15 +127,20 @@ class SpatialNorm(nn.Module):
         self.conv_y = CausalConv3d(latent_channels, channels, 1)
         self.conv_b = CausalConv3d(latent_channels, channels, 1)
 
-    def forward(self, x: Video, stream: Stream, latent: Tensor | None = None) -> Video:
+    def swished(self, x: Video, stream: Stream, latent: Tensor | None = None) -> Video:
         assert latent is not None, "the decoder passes its input to every norm"
-        normed = stream.normed(self.norm_layer, x).unflatten(3, (latent.shape[3], -1))
+        rows = latent.shape[3]
         # Pointwise convolutions commute with nearest resizing, and the latent is the smaller of the two; rows need
         # not even be repeated.
         scale, shift = (_spread(conv(latent, stream), x, stream.first) for conv in (self.conv_y, self.conv_b))
-        if torch.is_grad_enabled():
-            return torch.addcmul(shift, normed, scale).flatten(3, 4)
-        return normed.mul_(scale).add_(shift).flatten(3, 4)
+
+        def norm(x: Video, scale: Tensor, shift: Tensor) -> Video:
+            normed = stream.normed(self.norm_layer, x).unflatten(3, (rows, -1))
+            if torch.is_grad_enabled():
+                return torch.addcmul(shift, normed, scale).flatten(3, 4)
+            return normed.mul_(scale).add_(shift).flatten(3, 4)
+
+        return activated(norm, x, scale, shift)
 
 
 def _spread(latent: Video, like: Video, first: bool) -> Tensor:
@@ -153,8 +158,8 @@ class ResBlock(nn.Module):
 
     def __init__(self, channels: int, out_channels: int, groups: int, eps: float, latent_channels: int = 0) -> None:
         super().__init__()
-        self.norm1: nn.Module
-        self.norm2: nn.Module
+        self.norm1: GroupNorm | SpatialNorm
+        self.norm2: GroupNorm | SpatialNorm
         if latent_channels:
             self.norm1 = SpatialNorm(channels, latent_channels, groups)
             self.norm2 = SpatialNorm(out_channels, latent_channels, groups)
@@ -167,10 +172,10 @@ class ResBlock(nn.Module):
 
     def forward(self, x: Video, stream: Stream, latent: Tensor | None = None) -> Video:
         # One name, step by step: of the largest tensors there are, each is let go as soon as the next is there.
-        h = silu(self.norm1(x, stream, latent))
+        h = self.norm1.swished(x, stream, latent)
         h = self.conv1.extended(h, stream)
         h = self.conv1.conv(h)
-        h = silu(self.norm2(h, stream, latent))
+        h = self.norm2.swished(h, stream, latent)
         h = self.conv2.extended(h, stream)
         h = self.conv2.conv(h)
         return added(h, self.conv_shortcut(x))
@@ -245,7 +250,7 @@ class Encoder(nn.Module):
         x = self.conv_in(x, stream)
         for level in (*self.down_blocks, self.mid_block):
             x = level(x, stream)
-        x = self.conv_out(silu(self.norm_out(x, stream)), stream)
+        x = self.conv_out(self.norm_out.swished(x, stream), stream)
         stream.first = False
         return x
 
@@ -274,7 +279,7 @@ class Decoder(nn.Module):
         x = self.conv_in(z, stream)
         for level in (self.mid_block, *self.up_blocks):
             x = level(x, stream, z)
-        x = self.conv_out(silu(self.norm_out(x, stream, z)), stream)
+        x = self.conv_out(self.norm_out.swished(x, stream, z), stream)
         stream.first = False
         return x
 

@@ -20,7 +20,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from generator.vae.shapes import check_channels, check_video
-from generator.vae.stream import Video, added, doubled, per_frame, silu
+from generator.vae.stream import Video, activated, added, doubled, per_frame
 from generator.vae.tiles import Place, Tiling
 
 FRAMES_PER_CHUNK = 4
@@ -155,9 +155,9 @@ class ResBlock(nn.Module):
         self.conv_shortcut = parts.conv(channels, out_channels, 1) if channels != out_channels else nn.Identity()
 
     def forward(self, x: Video) -> Video:
-        h = silu(self.norm1(x))
+        h = activated(self.norm1, x)
         h = self.conv1(h)
-        h = silu(self.norm2(h))
+        h = activated(self.norm2, h)
         h = self.conv2(h)
         return added(h, self.conv_shortcut(x))
 
@@ -211,7 +211,7 @@ class Encoder(nn.Module):
         x = self.conv_in(x)
         for level in (*self.down_blocks, self.mid_block):
             x = level(x)
-        return self.conv_out(silu(self.conv_norm_out(x)))
+        return self.conv_out(activated(self.conv_norm_out, x))
 
 
 class Decoder(nn.Module):
@@ -234,7 +234,7 @@ class Decoder(nn.Module):
         x = self.conv_in(z)
         for level in (self.mid_block, *self.up_blocks):
             x = level(x)
-        return self.conv_out(silu(self.conv_norm_out(x)))
+        return self.conv_out(activated(self.conv_norm_out, x))
 
 
 class ImageVae(nn.Module):

@@ -21,7 +21,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from generator.vae.shapes import check_channels, check_chunk, check_piece, check_video
-from generator.vae.stream import Stream, Video, added, doubled, silu
+from generator.vae.stream import Stream, Video, activated, added, doubled
 from generator.vae.tiles import Place, Tiling
 
 _SPACE, _BOTH = ("SpatialDownBlock3D", "SpatialUpBlock3D"), ("SpatialTemporalDownBlock3D", "SpatialTemporalUpBlock3D")
@@ -119,6 +119,11 @@ class Norm(nn.GroupNorm):
         return super().forward(x.transpose(1, 2).flatten(0, 1)).unflatten(0, (x.shape[0], -1)).transpose(1, 2)
 
 
+def swished(norm: Norm, x: Video, stream: Stream) -> Video:
+    """SiLU of the norm of x."""
+    return activated(lambda x: stream.normed(norm, x), x)
+
+
 class ResBlock(nn.Module):
     """Norm, SiLU, convolution, twice, plus the input."""
 
@@ -131,10 +136,10 @@ class ResBlock(nn.Module):
         self.shortcut = nn.Conv3d(channels, out_channels, 1) if channels != out_channels else nn.Identity()
 
     def forward(self, x: Video, stream: Stream) -> Video:
-        h = silu(stream.normed(self.norm1, x))  # one name: each large tensor is let go as soon as the next is there
+        h = swished(self.norm1, x, stream)  # one name: each large tensor is let go as soon as the next is there
         h = self.conv1.extended(h, stream)
         h = self.conv1(h)
-        h = silu(stream.normed(self.norm2, h))
+        h = swished(self.norm2, h, stream)
         h = self.conv2.extended(h, stream)
         h = self.conv2(h)
         return added(h, self.shortcut(x))
@@ -215,7 +220,7 @@ class Encoder(nn.Module):
         x = self.conv_in(x, stream)
         for level in (*self.down_blocks, self.mid_block):
             x = level(x, stream)
-        return self.conv_out(silu(stream.normed(self.conv_norm_out, x)), stream)
+        return self.conv_out(swished(self.conv_norm_out, x, stream), stream)
 
 
 class Decoder(nn.Module):
@@ -249,7 +254,7 @@ class Decoder(nn.Module):
     def finish(self, x: Video, stream: Stream) -> Video:
         for level in self.up_blocks:
             x = level(x, stream)
-        return self.conv_out(silu(stream.normed(self.conv_norm_out, x)), stream)
+        return self.conv_out(swished(self.conv_norm_out, x, stream), stream)
 
 
 class MagvitVae(nn.Module):

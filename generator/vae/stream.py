@@ -4,11 +4,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TypeAlias
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 Video: TypeAlias = Tensor
 """(B, C, F, H, W)"""
@@ -54,9 +56,14 @@ def doubled(x: Video) -> Video:
     return spread.reshape(*x.shape[:3], 2 * x.shape[3], 2 * x.shape[4])
 
 
-def silu(x: Tensor) -> Tensor:
-    """In place where no gradient will ask for x."""
-    return F.silu(x, inplace=not torch.is_grad_enabled())
+def activated(norm: Callable[..., Tensor], x: Tensor, *more: Tensor) -> Tensor:
+    """SiLU of `norm(x, *more)`, which must be a new tensor.
+
+    For a backward pass only x is kept, and the rest is computed again: it is cheap, and as large as x.
+    """
+    if not torch.is_grad_enabled():
+        return F.silu(norm(x, *more), inplace=True)
+    return checkpoint(lambda *given: F.silu(norm(*given)), x, *more, use_reentrant=False, preserve_rng_state=False)
 
 
 def added(x: Tensor, y: Tensor) -> Tensor:

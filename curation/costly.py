@@ -17,6 +17,7 @@ from curation.measure import Row, derive, measure
 from filters.rules import judge
 from manifests import packs
 from manifests.media.again import look_again
+from manifests.schema import is_internal
 from manifests.store import Store
 from manifests.types import Clip, Frames, Image, MediaError, Sampling
 
@@ -74,7 +75,9 @@ def join(packed: bytes, part: Part, *slices: Slice) -> Receipt:
 
 def eligible(job: Job, store: Store, part: str) -> pa.Table:
     """Rows of a scanned part whose clips are worth the costly signals."""
-    clips = store.read_table(f"stages/{job.recipe.scan_stage}/clips/{part}.parquet")
+    told = {name for one in job.recipe.derived for name in one.reads}
+    columns = [f.name for f in job.recipe.scan_schema if not is_internal(f) or f.name in told]  # these are large
+    clips = store.read_table(f"stages/{job.recipe.scan_stage}/clips/{part}.parquet", columns)
     if job.measure_all:
         return clips
     known = derive(clips, [derived for derived in job.recipe.derived if derived.early])

@@ -27,16 +27,32 @@ log = logging.getLogger("vidcurate")
 
 def scan_part(packed: bytes, part: Part) -> Receipt:
     """Scans all videos of a part and writes its tables; the receipt comes last and makes the part whole."""
+    while True:
+        try:
+            return _scan_part(packed, part)
+        except _Spoilt as spoilt:  # what was written of it cannot be taken back, so it is left out of a second try
+            part = dataclasses.replace(part, fatal=(*part.fatal, (spoilt.uri, spoilt.reason)))
+
+
+class _Spoilt(Exception):
+    """A video failed of which rows were written already."""
+
+    def __init__(self, uri: str, reason: str):
+        super().__init__(uri, reason)
+        self.uri, self.reason = uri, reason
+
+
+def _scan_part(packed: bytes, part: Part) -> Receipt:
     pin_threads()
     job, store = unpack(packed)
     recipe, stage, watch = job.recipe, job.recipe.scan_stage, Stopwatch()
-    tables = Tables([], [], [])
     fatal = dict(part.fatal)
     pack = f"stages/{stage}/packs/{part.name}.parquet"
-    with store.writer(pack, packs.SCHEMA) as writer:
-        collector = PackWriter(writer)
+    clips = f"stages/{stage}/clips/{part.name}.parquet"
+    with store.writer(pack, packs.SCHEMA) as writer, store.writer(clips, recipe.scan_schema) as rows:
+        tables, collector = Tables(ClipWriter(rows), [], []), PackWriter(writer)
         for video in part.videos:
-            before = len(tables.clips), len(tables.shots), collector.mark()
+            before = tables.clips.mark(), len(tables.shots), collector.mark()
             if video.uri in fatal:
                 tables.videos.append(quarantined(video, fatal[video.uri]))
                 continue
@@ -50,14 +66,15 @@ def scan_part(packed: bytes, part: Part) -> Receipt:
                 reason = f"{name}: scanning failed ({type(error).__name__}: {error}); please report this file."
             else:
                 continue
-            del tables.clips[before[0] :], tables.shots[before[1] :]
+            if not tables.clips.rewind(before[0]):
+                raise _Spoilt(video.uri, reason)
+            del tables.shots[before[1] :]
             collector.rewind(before[2])
             tables.videos.append(quarantined(video, reason))
         collector.flush()
-    schema = recipe.scan_schema
+        tables.clips.flush()
     store.write_table(f"stages/{stage}/shots/{part.name}.parquet", pa.Table.from_pylist(tables.shots, SHOTS))
     store.write_table(f"stages/{stage}/videos/{part.name}.parquet", pa.Table.from_pylist(tables.videos, VIDEOS))
-    store.write_table(f"stages/{stage}/clips/{part.name}.parquet", pa.Table.from_pylist(tables.clips, schema))
     receipt = Receipt(
         stage=stage,
         part=part.name,
@@ -75,10 +92,42 @@ def scan_part(packed: bytes, part: Part) -> Receipt:
 
 @dataclasses.dataclass(slots=True)
 class Tables:
-    clips: list[Row]
+    clips: ClipWriter
     shots: list[Row]
     videos: list[Row]
     opens: int = 0
+
+
+class ClipWriter:
+    """Writes rows of clips some at a time: of a long film, fingerprints alone take a hundred megabytes."""
+
+    def __init__(self, writer: pq.ParquetWriter, rows: int = 64):
+        self._writer, self._most = writer, rows
+        self._rows: list[Row] = []
+        self._written = 0
+
+    def __len__(self) -> int:
+        return self._written + len(self._rows)
+
+    def append(self, row: Row) -> None:
+        self._rows.append(row)
+        if len(self._rows) >= self._most:
+            self.flush()
+
+    def mark(self) -> int:
+        return len(self)
+
+    def rewind(self, mark: int) -> bool:
+        """Forgets the rows since then; False if some of them are written already."""
+        if mark < self._written:
+            return False
+        del self._rows[mark - self._written :]
+        return True
+
+    def flush(self) -> None:
+        if self._rows:
+            self._writer.write_table(pa.Table.from_pylist(self._rows, self._writer.schema))
+            self._written, self._rows = len(self), []
 
 
 class PackWriter:
@@ -139,9 +188,11 @@ def probe(packed: bytes, video: Video) -> None:
     with (
         contextlib.suppress(Exception),
         tempfile.NamedTemporaryFile() as file,
+        tempfile.NamedTemporaryFile() as other,
         pq.ParquetWriter(file, packs.SCHEMA) as w,
+        pq.ParquetWriter(other, job.recipe.scan_schema) as rows,
     ):
-        scan_video(job, video, "", Tables([], [], []), PackWriter(w))
+        scan_video(job, video, "", Tables(ClipWriter(rows), [], []), PackWriter(w))
 
 
 def _identity(film: Film, video: Video, clip: Clip, span: Span, shot: int, pack: str) -> Row:

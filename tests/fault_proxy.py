@@ -12,7 +12,7 @@ import aiohttp
 from aiohttp import web
 
 FAULTS = ("503", "429", "500", "slow", "dead", "reset", "truncated", "malformed", "empty", "half_an_answer")
-"""503, 500: with a page of HTML; 429: with Retry-After; slow: two seconds late; dead: never an answer; reset: the
+"""503, 500: with a page of HTML; 429: with Retry-After; slow: `late_s` seconds late; dead: never an answer; reset: the
 connection is cut before one; truncated: in the middle of one; malformed: no JSON; empty: JSON without an answer;
 half_an_answer: the model's text is cut in half. Besides, blind: pictures are refused."""
 
@@ -23,8 +23,9 @@ class FaultProxy:
     with FaultProxy(server.url, ["503", "", "dead"]) as proxy: ...    # further questions are answered well
     """
 
-    def __init__(self, target: str, faults: Iterable[str] = ()):
+    def __init__(self, target: str, faults: Iterable[str] = (), late_s: float = 2.0):
         self.target = target
+        self.late_s = late_s
         self.faults = collections.deque(faults)
         self.rule: Callable[[], str] | None = None
         """Asked for the fault of a question once `faults` are used up."""
@@ -97,7 +98,7 @@ class FaultProxy:
             request.transport.abort()
             return web.Response()
         if fault == "slow":
-            await asyncio.sleep(2)
+            await asyncio.sleep(self.late_s)
         headers = {k: v for k, v in request.headers.items() if k.lower() in ("content-type", "authorization")}
         try:
             async with self._session.request(

@@ -45,7 +45,8 @@ pytestmark = [pytest.mark.vllm, pytest.mark.slow]
 T = TypeVar("T")
 NOISE = Lints(off=("empty", "short", "long", "refusal", "left_over", "loop", "language", "orders"))
 """What random weights say is not fit for training, and not to be judged here."""
-HASTY = Patience(concurrency=8, attempt_s=3.0, deadline_s=60.0)
+HASTY = Patience(concurrency=8, attempt_s=10.0, deadline_s=60.0)
+"""Patient enough for good answers on a busy machine."""
 
 
 def ask(server: str, question: Callable[[Client], Coroutine[Any, Any, T]], patience: Patience = HASTY) -> T:
@@ -173,14 +174,13 @@ def test_all_kept_clips_are_captioned(way: str, vllm: TinyServer, folder: Store,
 
 @pytest.mark.parametrize("fault", FAULTS)
 def test_a_fault_costs_another_attempt_and_no_answer(fault: str, vllm: TinyServer) -> None:
-    with FaultProxy(vllm.url, [fault, "", fault]) as proxy:
+    with FaultProxy(vllm.url, [fault, "", fault], late_s=2 * HASTY.attempt_s) as proxy:
 
         async def some(client: Client) -> list[Any]:
             asked = (client.ask([picture(k), "Describe."], Scene, max_tokens=400, temperature=1.0) for k in range(6))
             return await asyncio.gather(*asked)
 
-        patience = replace(HASTY, attempt_s=1.0) if fault in ("dead", "slow") else HASTY
-        answers = ask(proxy.url, some, patience)
+        answers = ask(proxy.url, some)
         assert all(isinstance(a.value, Scene) for a in answers)
         assert proxy.done == {fault: 2, "": 6}
         spent = sum(a.usage.requests + a.usage.retries for a in answers)
@@ -206,7 +206,7 @@ def test_servers_share_the_work_and_stand_in_for_each_other(vllm: TinyServer) ->
 
         async def asked() -> list[Any]:
             urls = [quick.url, slow.url, broken.url, dead]
-            async with Client(urls, MODEL, replace(HASTY, attempt_s=10.0)) as client:
+            async with Client(urls, MODEL, HASTY) as client:
                 return await asyncio.gather(*(client.ask([f"Say {k}."], max_tokens=4) for k in range(60)))
 
         assert len(asyncio.run(asked())) == 60

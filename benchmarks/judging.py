@@ -21,7 +21,7 @@ import numpy as np
 import pyarrow as pa
 
 from benchmarks.curate import machine
-from curation import copying, recipes
+from curation import comparing, copying, recipes
 from curation.assemble import ROWS_PER_PART, decide_all
 from curation.job import Job, Part, Receipt, Video, peak_memory_mb
 from curation.recipe import Recipe
@@ -83,7 +83,7 @@ def write_all(folder: str, plan: Recipe, rows: int) -> tuple[Job, Store, list[Pa
         labels = np.minimum(rng.zipf(1.3, len(ids)), CONCEPTS) - 1
         write_clusters(store, stage, part, ids, pa.array(labels, pa.int32()))
     mark_done(store, stage, parts)
-    copying.write(store, copying.stage_of(plan), copying.PAIRS.empty_table(), [copying.member_id(p) for p in parts])
+    copying.write(store, copying.stage_of(plan), comparing.PAIRS.empty_table(), [comparing.member_id(p) for p in parts])
     return Job(folder, plan), store, parts
 
 

@@ -2,16 +2,16 @@
 come or go.
 
 Parts are taken in groups; each is compared with itself and with all before it, and then what was found is written, so
-that a run that was stopped goes on with the next group. Memory: hashes of one group and of one index at a time, and the
-pictures of some hundred parts.
+that a run that was stopped goes on with the next group. Memory: hashes of one group and of one index at a time; the
+pictures stay with who compares them.
 """
 
 from __future__ import annotations
 
 import functools
 import tempfile
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -19,37 +19,19 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from curation.comparing import PAIRS, Fingerprints, Share, compare, here, member_id, portions
 from curation.job import Job, Part
 from curation.parts import read_column, read_parts
 from curation.recipe import Recipe
-from dedup.agreement import Look
-from dedup.candidates import Hashed, Wholes, stretches
-from dedup.copies import Pairs, Track, judge
+from dedup.candidates import Wholes, stretches
+from dedup.copies import Pairs
 from dedup.neighbours import Index
 from dedup.vectors import from_arrow
-from dedup.windows import BITS, SIDE
-from manifests.ids import fingerprint, part_id
-from manifests.schema import column
+from manifests.ids import fingerprint
 from manifests.store import Store
 
 _GROUP = 1_000_000
 """Hashes of whole pictures of one group: a hundred thousand clips of five seconds."""
-
-_PARTS, _TRACKS = 256, 2048
-"""Parts and clips whose pictures are held at a time."""
-
-_ROWS = 32
-"""Bits of a clip's number that are its row; those above are its part's."""
-
-PAIRS = pa.schema(
-    [
-        column("a", pa.string(), "clip id"),
-        column("b", pa.string(), "clip id of a copy, the larger of the two"),
-        column("similarity", pa.float64(), "share of the shorter one's pictures that the other has", range="0..1"),
-        column("part_a", pa.string(), "the part that a is in"),
-        column("part_b", pa.string(), "the part that b is in"),
-    ]
-)
 
 
 def copies(job: Job, store: Store, parts: Sequence[Part]) -> Pairs:
@@ -61,15 +43,17 @@ def copies(job: Job, store: Store, parts: Sequence[Part]) -> Pairs:
     return dict(sorted(found.items()))
 
 
-def by_pictures(job: Job, store: Store, parts: Sequence[Part]) -> Pairs:
-    """Looks for copies only where a part has not been compared with another."""
+def by_pictures(job: Job, store: Store, parts: Sequence[Part], share: Share = here) -> Pairs:
+    """Looks for copies only where a part has not been compared with another. share: who compares."""
     stage = stage_of(job.recipe)
     named = {member_id(part): part for part in parts}
     compared, found = _known(store, stage, named)
-    source = Fingerprints(job, store, named)
+    source = Fingerprints(job, store, parts)
     old = [name for name in named if name in compared]
-    for group in source.groups([name for name in named if name not in compared]):
-        found = pa.concat_tables([found, _compare(source, old, group)])
+    ask = functools.partial(compare, job.pack_up())
+    for group in _groups(source, [name for name in named if name not in compared]):
+        asked = portions(_candidates(source, old, group), parts)
+        found = pa.concat_tables([found, *share(ask, asked)]).sort_by([("a", "ascending"), ("b", "ascending")])
         old += group
         write(store, stage, found, old)
     ids = zip(found["a"].to_pylist(), found["b"].to_pylist(), strict=True)
@@ -121,73 +105,22 @@ def write(store: Store, stage: str, pairs: pa.Table, compared: Sequence[str]) ->
     store.write_json(f"stages/{stage}/compared.json", sorted(compared))
 
 
-def member_id(part: Part) -> str:
-    """Changes with the videos that are in the part."""
-    return part_id([part.name, *(v.id or "" for v in part.videos)])
-
-
-class Fingerprints:
-    """What the scan's parts hold for copy detection. A clip's number is that of its part, and its row in it."""
-
-    def __init__(self, job: Job, store: Store, parts: dict[str, Part]):
-        self.copies = job.recipe.copies
-        self._job, self._store, self._parts = job, store, parts
-        self._names = list(parts)
-        self._number = {name: k for k, name in enumerate(parts)}
-        self._pictures = functools.lru_cache(_PARTS)(self._read_pictures)
-        self.track = functools.lru_cache(_TRACKS)(self._track)
-
-    def groups(self, names: Sequence[str]) -> Iterator[list[str]]:
-        """The parts of these names, in groups of about as many hashes."""
-        group: list[str] = []
-        held = 0
-        for name in names:
-            group.append(name)
-            held += len(self.hashed(name, "fingerprint_hashes"))
-            if held >= _GROUP:
-                yield group
-                group, held = [], 0
-        if group:
+def _groups(source: Fingerprints, names: Sequence[str]) -> Iterator[list[str]]:
+    """The parts of these names, in groups of about as many hashes."""
+    group: list[str] = []
+    held = 0
+    for name in names:
+        group.append(name)
+        held += len(source.hashed(name, "fingerprint_hashes"))
+        if held >= _GROUP:
             yield group
-
-    def hashed(self, name: str, which: str) -> Hashed:
-        """All hashes of one column of a part."""
-        packed = self._read(name, {which})[which].combine_chunks()
-        each = pc.fill_null(pc.binary_length(packed), 0).to_numpy() // (BITS // 8)
-        hashes = np.frombuffer(b"".join(packed.drop_null().to_pylist()), np.uint8).reshape(-1, BITS // 8)
-        return Hashed(hashes, (self._number[name] << _ROWS) + np.repeat(np.arange(len(each)), each))
-
-    def part_of(self, clip: int) -> str:
-        return self._names[clip >> _ROWS]
-
-    def _track(self, clip: int) -> Track:
-        clips = self._pictures(self.part_of(clip))
-        row = {name: clips[name][clip & (1 << _ROWS) - 1] for name in clips.column_names}
-        pictures = np.frombuffer(row["fingerprint"].as_buffer(), np.uint8).reshape(-1, SIDE, SIDE)
-        times = np.asarray(row["fingerprint_us"].values, np.float64) / 1e6
-        return Track(row["clip_id"].as_py(), f"{row['video_id']}/{row['shot']}", Look(pictures, times))
-
-    def _read_pictures(self, name: str) -> pa.Table:
-        return self._read(name, {"clip_id", "video_id", "shot", "fingerprint", "fingerprint_us"}).combine_chunks()
-
-    def _read(self, name: str, columns: set[str]) -> pa.Table:
-        recipe = self._job.recipe
-        return read_parts(self._store, f"{recipe.scan_stage}/clips", [self._parts[name]], recipe.scan_schema, columns)
+            group, held = [], 0
+    if group:
+        yield group
 
 
-@dataclass(frozen=True, slots=True)
-class _Tiles:
-    """Order in which pairs of clips are compared: the parts of a tile are held together."""
-
-    side: int = _PARTS // 2
-
-    def sort(self, pairs: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
-        parts = pairs >> _ROWS
-        return pairs[np.lexsort((*pairs.T[::-1], *parts.T[::-1], *(parts // self.side).T[::-1]))]
-
-
-def _compare(source: Fingerprints, old: Sequence[str], group: Sequence[str]) -> pa.Table:
-    """Copies within the group, and between it and the parts before it."""
+def _candidates(source: Fingerprints, old: Sequence[str], group: Sequence[str]) -> npt.NDArray[np.int64]:
+    """Pairs (N, 2) of clips' numbers that are worth comparing within the group, and between it and the parts before."""
     found = [np.zeros((0, 2), np.int64)]
     mirror = source.copies.mirror
     for asked, known in ((group, [*old, *group]), (old, group)):
@@ -195,20 +128,7 @@ def _compare(source: Fingerprints, old: Sequence[str], group: Sequence[str]) -> 
             index = Wholes(hashes)
             found += [index.near(source.hashed(name, "fingerprint_probes"), mirror) for name in asked]
     pairs = np.sort(np.concatenate(found), axis=1)
-    pairs = _Tiles().sort(np.unique(pairs[pairs[:, 0] != pairs[:, 1]], axis=0))
-    parts: dict[str, str] = {}
-
-    def tracks() -> Iterable[tuple[Track, Track]]:
-        for a, b in pairs.tolist():
-            pair = source.track(a), source.track(b)
-            parts.update((track.id, source.part_of(clip)) for clip, track in zip((a, b), pair, strict=True))
-            yield pair
-
-    rows = [
-        {"a": a, "b": b, "similarity": similarity, "part_a": parts[a], "part_b": parts[b]}
-        for (a, b), similarity in judge(tracks(), source.copies).items()
-    ]
-    return pa.Table.from_pylist(rows, PAIRS)
+    return np.unique(pairs[pairs[:, 0] != pairs[:, 1]], axis=0)
 
 
 def _known(store: Store, stage: str, parts: dict[str, Part]) -> tuple[set[str], pa.Table]:

@@ -10,8 +10,9 @@ is taken apart to find the video that does it.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from typing import TypeVar
 
 from distributed import Client, Future, as_completed, wait
 from distributed.scheduler import KilledWorker
@@ -24,6 +25,9 @@ from curation.scan import probe, scan_part
 from manifests.media.container import base_name
 
 _MOST_SLICES = 16
+
+T = TypeVar("T")
+R = TypeVar("R")
 
 OnReceipt = Callable[[Receipt], None]
 
@@ -60,14 +64,18 @@ class Driver:
 
     def identify(self, uris: Sequence[str], chunk: int = 64) -> Iterator[list[Video]]:
         """Identifies inputs where the workers are: only they need to see the files."""
-        waiting = iter([uris[k : k + chunk] for k in range(0, len(uris), chunk)])
+        return self.each(identify, [uris[k : k + chunk] for k in range(0, len(uris), chunk)])
+
+    def each(self, function: Callable[[T], R], items: Iterable[T]) -> Iterator[R]:
+        """What the function makes of every item on the workers, as it is done. Raises what it raised."""
+        waiting = iter(items)
         done = as_completed(with_results=True)
-        for some in itertools.islice(waiting, self._window):
-            done.add(self._client.submit(identify, some, pure=False))
-        for _, videos in done:
-            yield videos
-            for some in itertools.islice(waiting, 1):
-                done.add(self._client.submit(identify, some, pure=False))
+        for item in itertools.islice(waiting, self._window):
+            done.add(self._client.submit(function, item, pure=False))
+        for _, result in done:
+            yield result
+            for item in itertools.islice(waiting, 1):
+                done.add(self._client.submit(function, item, pure=False))
 
     def run(self, work: Sequence[Work]) -> None:
         """Returns when every part is whole. The largest parts go first, so that no worker ends alone with one.

@@ -11,7 +11,8 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from curation.copying import copies, member_id
+from curation.comparing import member_id
+from curation.copying import copies
 from curation.job import Job, Part
 from curation.parts import read_column, read_parts
 from curation.recipe import Recipe

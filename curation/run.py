@@ -8,10 +8,10 @@ import importlib.metadata
 import os
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import pandas as pd
 import pyarrow as pa
@@ -22,6 +22,8 @@ from curation import assemble, costly
 from curation.captioning.asking import Asking
 from curation.captioning.stage import caption_kept, check_servers, write_captions
 from curation.cluster import connect
+from curation.comparing import Share
+from curation.copying import by_pictures
 from curation.drive import Driver, Work
 from curation.identify import changed_key, distinct, group, identify
 from curation.job import Job, Part, Receipt, Stopwatch, Video, receipts
@@ -52,6 +54,9 @@ PACKAGES = (
 )
 
 IDS = "stages/identify/ids.json"
+
+T = TypeVar("T")
+R = TypeVar("R")
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,12 +136,27 @@ def run(
         board.stage("measure", len(parts), "parts", done=len(parts) - sum(w.measure for w in work))
         driver.run(work)
         seconds["scan and measure"] = round(watch.seconds - sum(seconds.values()), 3)
+        if recipe.copies.pictures:
+            by_pictures(job, store, parts, _shared(driver, board))
+        seconds["compare"] = round(watch.seconds - sum(seconds.values()), 3)
         origin = {**(origin or {"recipe": recipe.name, "set": []}), "sources": list(sources)}
         result = finish(job, store, parts, videos, repeats, seconds, origin | {"captioner": asking.noted()})
         if isinstance(recipe.captioner, Captions):
             _, left = caption(store, recipe, asking, dask, board)
             result = dataclasses.replace(result, uncaptioned=left)
     return result
+
+
+def _shared(driver: Driver, board: Board) -> Share:
+    """Pairs are compared by the workers."""
+
+    def share(function: Callable[[T], R], items: Sequence[T]) -> Iterator[R]:
+        board.stage("compare", len(items), "portions")
+        for result in driver.each(function, items):
+            board.advance("compare")
+            yield result
+
+    return share
 
 
 def with_captioner(recipe: Recipe, asking: Asking) -> tuple[Recipe, Asking]:

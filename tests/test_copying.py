@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from curation import copying, recipes
+from curation import comparing, copying, recipes
 from curation.decide import decide
 from curation.job import Job, Part, Video
 from curation.recipe import Recipe
@@ -70,7 +70,7 @@ def compared(monkeypatch: pytest.MonkeyPatch) -> list[frozenset[str]]:
         seen.extend(frozenset(t.shot[0] for t in pair) for pair in found)
         return judge(found, settings)
 
-    monkeypatch.setattr(copying, "judge", watched)
+    monkeypatch.setattr(comparing, "judge", watched)
     return seen
 
 
@@ -136,7 +136,7 @@ def test_what_was_compared_before_a_run_stopped_stays_compared(
     store.remove(f"stages/{copying.stage_of(job.recipe)}")
     compared.clear()
     monkeypatch.setattr(copying, "_GROUP", 1)
-    looked = copying.judge
+    looked = comparing.judge
 
     def stopped(candidates: Iterable[tuple[Track, Track]], settings: Copies) -> Pairs:
         if len(compared) > 1:
@@ -144,7 +144,7 @@ def test_what_was_compared_before_a_run_stopped_stays_compared(
         return looked(candidates, settings)
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(copying, "judge", stopped)
+        patch.setattr(comparing, "judge", stopped)
         copying.by_pictures(job, store, list(parts.values()))
     before = list(compared)
     assert copying.by_pictures(job, store, list(parts.values())) == whole

@@ -83,7 +83,7 @@ class Driver:
         Raises what a stage raised: a full disk, a bug. What is wrong with a video is no error here.
         """
         waiting = iter(sorted(work, key=lambda w: -w.part.bytes))
-        self._slices = max(1, min(_MOST_SLICES, 4 * self._slots // max(1, len(work))))
+        self._slices = max(1, min(_MOST_SLICES, 8 * self._slots // max(1, len(work))))
         flights: dict[Future, _Flight] = {}
         done = as_completed()
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from generator import torch_needed  # noqa: F401  (raises the sentence that names the extra)
@@ -20,7 +20,7 @@ from generator import torch_needed  # noqa: F401  (raises the sentence that name
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
-from torch import Tensor, nn
+from torch import Tensor
 
 from generator.files import beside, plain, read_json, swap
 from generator.objectives import Schedule
@@ -106,16 +106,15 @@ def load_state(file: Path) -> State:
         ) from error
 
 
-def optimizer_tensors(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
-    """The optimiser's state as `parameter name/quantity` -> tensor."""
-    names = [name for name, _ in model.named_parameters()]
+def optimizer_tensors(names: Sequence[str], optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
+    """The optimiser's state as `parameter name/quantity` -> tensor. names: of its parameters, in their order."""
     state = optimizer.state_dict()["state"]
     return {f"{names[k]}/{quantity}": value for k, kept in state.items() for quantity, value in kept.items()}
 
 
-def restore_optimizer(model: nn.Module, optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tensor]) -> None:
-    """The reverse of `optimizer_tensors`, for an optimiser over `model.parameters()` in one group."""
-    numbers = {name: k for k, (name, _) in enumerate(model.named_parameters())}
+def restore_optimizer(names: Sequence[str], optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tensor]) -> None:
+    """The reverse of `optimizer_tensors`, for an optimiser with one group of parameters."""
+    numbers = {name: k for k, name in enumerate(names)}
     state: dict[int, dict[str, Tensor]] = {}
     for key, tensor in tensors.items():
         name, quantity = key.rsplit("/", 1)

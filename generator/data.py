@@ -14,6 +14,7 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -25,7 +26,6 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from generator.vae.cogvideox import CogVideoXVae
 from manifests.ids import part_id
 from manifests.media.read import read_frames
 from manifests.reviews import READS, as_reviewed
@@ -33,6 +33,7 @@ from manifests.store import read_clips
 from manifests.types import MediaError
 
 _CLIPS_PER_PART = 32
+_SIZES = ("height", "width", "fps")
 Tick = Callable[[int, int], None]
 """Called with (done, total)."""
 
@@ -52,13 +53,24 @@ class DataConfig:
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One clip to train on. start, end: microseconds, half open."""
+    """One clip to train on. start, end: microseconds, half open. height, width, fps: of the film; 0 where the manifest
+    does not say."""
 
     id: str
     uri: str
     start: int
     end: int
     caption: str
+    height: int = 0
+    width: int = 0
+    fps: float = 0.0
+
+    def micro(self, config: DataConfig) -> list[float]:
+        """The numbers of `generator.dit.stiv.MICRO`: what is known of how the frames came about."""
+        height, width = self.height or config.size, self.width or config.size
+        scale = config.size / min(height, width)
+        top, left = ((round(side * scale) - config.size) // 2 for side in (height, width))
+        return [height, width, top, left, max(self.fps, config.fps) / config.fps, config.frames]
 
 
 def read_rows(folder: str | os.PathLike[str]) -> list[Row]:
@@ -70,14 +82,21 @@ def read_rows(folder: str | os.PathLike[str]) -> list[Row]:
     """
     columns = ["clip_id", "uri", "start_us", "end_us", "caption"]
     try:
-        table = read_clips(folder, columns, where=pc.field("sampled"), optional=READS)
+        table = read_clips(folder, columns, where=pc.field("sampled"), optional=(*READS, *_SIZES))
     except pa.ArrowInvalid as error:
         raise ValueError(
             f"{folder}: the manifest lacks one of the columns that training reads, {', '.join(columns)} and sampled; "
             "`vidcurate run` writes them all."
         ) from error
     rows = [
-        Row(_part_id(whole, r), r["uri"], r["start_us"], r["end_us"], r["caption"] or "")
+        Row(
+            _part_id(whole, r),
+            r["uri"],
+            r["start_us"],
+            r["end_us"],
+            r["caption"] or "",
+            *(r.get(name) or 0 for name in _SIZES),
+        )
         for whole, r in zip(table.to_pylist(), as_reviewed(table).to_pylist(), strict=True)
     ]
     if not rows:
@@ -196,7 +215,7 @@ def pixel_batch(cache: TensorCache, ids: Sequence[str]) -> Tensor:
     return torch.stack([cache[clip] for clip in ids]).permute(0, 4, 1, 2, 3).float() / 127.5 - 1
 
 
-def cache_latents(vae: CogVideoXVae, ids: Sequence[str], pixels: TensorCache, cache: TensorCache, tick: Tick) -> None:
+def cache_latents(vae: Any, ids: Sequence[str], pixels: TensorCache, cache: TensorCache, tick: Tick) -> None:
     """Encodes what the cache lacks: mean and log variance of each clip, (2, C, T, h, w) float32, unscaled."""
     device = next(vae.parameters()).device
     lacking = [clip for clip in ids if clip not in cache]

@@ -7,16 +7,23 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import Any
 
 from generator import torch_needed  # noqa: F401  (raises the sentence that names the extra)
 
 # isort: split
+import torch
+
 from generator.data import DataConfig
 from generator.dit import sizes as dit_sizes
-from generator.dit.cogvideox import DitConfig
+from generator.systems import Config
+from generator.systems.base import Dropping
+from generator.systems.cogvideox import CogVideoX
+from generator.systems.easyanimate import EasyAnimate
+from generator.systems.moviegen import MovieGen
+from generator.systems.stiv import Stiv
 from generator.text import TextConfig
 from generator.vae import sizes as vae_sizes
-from generator.vae.cogvideox import VaeConfig
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,12 +68,16 @@ class VaeLoss:
 
 
 @dataclass(frozen=True, slots=True)
-class DiffusionLoss:
-    """Mean squared error on v. groups: intervals of explicit uniform sampling; text_dropout: share of null texts."""
+class Stage:
+    """One stage of training the transformer and the text encoders that go with it; the next goes on from its weights.
 
-    snr_shift: float = 1.0
-    groups: int = 1
-    text_dropout: float = 0.1
+    name: in the log and of the checkpoints. only: train the parameters whose names contain one of these words, all if
+    there is none; EasyAnimate's second stage is ("attn_temporal",).
+    """
+
+    training: Training
+    name: str = "dit"
+    only: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,47 +92,45 @@ class Recipe:
     name: str
     seed: int
     data: DataConfig
-    vae: VaeConfig
+    vae: Any
     vae_loss: VaeLoss
     vae_training: Training
-    text: TextConfig
-    dit: DitConfig
-    dit_loss: DiffusionLoss
-    dit_training: Training
+    system: Config
+    stages: tuple[Stage, ...]
     samples: int = 2
     sample_steps: int = 50
     guidance: float = 6.0
     threads: int = 1
 
     def __post_init__(self) -> None:
-        time, space = self.vae.temporal_compression_ratio, self.vae.spatial_compression_ratio
-        side = self.data.size // space
-        latents = (self.data.frames - 1) // time + 1
-        problems = {
-            f"data.frames must be {time}k + 1": self.data.frames < 1 or (self.data.frames - 1) % time,
+        space, names = self.vae.spatial_compression_ratio, [stage.name for stage in self.stages]
+        problems: dict[str, object] = {
             f"data.size and vae_loss.crop must be multiples of {space}": self.data.size % space
             or self.vae_loss.crop % space,
             "vae_loss.crop must be between 1 and data.size": not 0 < self.vae_loss.crop <= self.data.size,
-            "dit.in_channels and out_channels must be vae.latent_channels": not (
-                self.dit.in_channels == self.dit.out_channels == self.vae.latent_channels
-            ),
-            "dit.text_embed_dim must be text.width": self.dit.text_embed_dim != self.text.width,
-            "dit.max_text_seq_length must be text.length": self.dit.max_text_seq_length != self.text.length,
-            f"dit.sample_height, sample_width and sample_frames must be {side}, {side} and {self.data.frames}": (
-                (self.dit.sample_height, self.dit.sample_width, self.dit.sample_frames)
-                != (side, side, self.data.frames)
-            ),
-            f"the latents, {latents} of {side} x {side}, must be whole patches of dit.patch_size_t and patch_size": (
-                latents % (self.dit.patch_size_t or 1) or side % self.dit.patch_size
-            ),
-            "dit.ofs_embed_dim must be None": self.dit.ofs_embed_dim is not None,
-            "dit_training.batch must be a multiple of dit_loss.groups": self.dit_loss.groups < 1
-            or self.dit_training.batch % self.dit_loss.groups,
+            "there must be at least one stage": not names,
+            "stages must have names of their own, other than vae": len({*names, "vae"}) <= len(names),
             "sample_steps must be between 1 and 1000": not 1 <= self.sample_steps <= 1000,
         }
         wrong = [sentence for sentence, broken in problems.items() if broken]
+        if not wrong:
+            wrong = self._misfits()
         if wrong:
             raise ValueError(f"recipe {self.name}: {'; '.join(wrong)}.")
+
+    @property
+    def latents(self) -> tuple[int, int, int]:
+        """(T, h, w) of a clip. Raises ValueError where the VAE does not take such clips."""
+        with torch.device("meta"):
+            return vae_sizes.build(self.vae).latent_shape(self.data.frames, self.data.size, self.data.size)  # type: ignore[no-any-return]
+
+    def _misfits(self) -> list[str]:
+        try:
+            latents = self.latents
+        except ValueError as error:
+            return [f"data: {str(error).rstrip('.')}"]
+        found = [self.system.problems(latents, self.vae.latent_channels, s.training.batch) for s in self.stages]
+        return list(dict.fromkeys(sentence for one in found for sentence, broken in one.items() if broken))
 
 
 def tiny_cogvideox() -> Recipe:
@@ -132,22 +141,79 @@ def tiny_cogvideox() -> Recipe:
     Expect:    VAE loss down to less than a half, DiT loss to a fifth; samples show the colours, the rough layout and
                the drift of the clips, no detail. It proves that the data and the loop work, nothing more.
     """
-    data = DataConfig(frames=17, size=64, fps=8.0)
-    vae = vae_sizes.cogvideox_debug()
     text = TextConfig(length=16, width=32)
-    dit = dit_sizes.cogvideox_debug()
     return Recipe(
         name="tiny_cogvideox",
         seed=0,
-        data=data,
-        vae=vae,
+        data=DataConfig(frames=17, size=64, fps=8.0),
+        vae=vae_sizes.cogvideox_debug(),
         vae_loss=VaeLoss(crop=32, stills=160, square=4.0),
         vae_training=Training(steps=260, batch=4, lr=4e-3, warmup=10, log_every=5, checkpoint_every=65),
-        text=text,
-        dit=dit,
-        dit_loss=DiffusionLoss(snr_shift=1.0, groups=8, text_dropout=0.1),
-        dit_training=Training(steps=600, batch=16, lr=2e-3, warmup=20, ema=0.99, log_every=10, checkpoint_every=100),
+        system=CogVideoX(dit_sizes.cogvideox_debug(), text, snr_shift=1.0, groups=8, dropping=Dropping(text=0.1)),
+        stages=(Stage(_DIT),),
         guidance=3.0,
+    )
+
+
+_DIT = Training(steps=600, batch=16, lr=2e-3, warmup=20, ema=0.99, log_every=10, checkpoint_every=100)
+
+
+def tiny_moviegen() -> Recipe:
+    """Movie Gen Video at debug size: TAE (340,833 weights), then three text encoders and the backbone, on a CPU.
+
+    Command:   vidcurate train DIR --recipe tiny_moviegen --out CKPT
+    Cost:      nothing. Time: some minutes on 2 CPU cores. Memory: under 1 GB. Expect: as tiny_cogvideox.
+    """
+    tiny = tiny_cogvideox()
+    widths = (32, 24, 16)  # for UL2, MetaCLIP and ByT5
+    texts = tuple(TextConfig(length=16, width=width) for width in widths)
+    return replace(
+        tiny,
+        name="tiny_moviegen",
+        data=replace(tiny.data, frames=16),
+        vae=vae_sizes.moviegen_tae_debug(),
+        system=MovieGen(dit_sizes.moviegen_debug(), texts),
+    )
+
+
+def tiny_stiv() -> Recipe:
+    """STIV at debug size: a VAE of single frames, then text encoder and transformer with half of the tokens masked.
+
+    Command:   vidcurate train DIR --recipe tiny_stiv --out CKPT
+    Cost:      nothing. Time: some minutes on 2 CPU cores. Memory: under 1 GB. Expect: as tiny_cogvideox; a first frame
+               can be given to it.
+    """
+    tiny = tiny_cogvideox()
+    text = TextConfig(length=16, width=32)
+    return replace(
+        tiny,
+        name="tiny_stiv",
+        data=replace(tiny.data, frames=8, size=32, fps=4.0),
+        vae=vae_sizes.stiv_debug(),
+        vae_loss=replace(tiny.vae_loss, crop=32),
+        system=Stiv(dit_sizes.stiv_debug(), text, tasks={"text": 0.5, "image": 0.3, "interpolation": 0.2}),
+    )
+
+
+def tiny_easyanimate() -> Recipe:
+    """EasyAnimate at debug size: the Slice VAE (263,359 weights), then the hybrid motion transformer in its stages:
+    the motion modules alone, then everything.
+
+    Command:   vidcurate train DIR --recipe tiny_easyanimate --out CKPT
+    Cost:      nothing. Time: some minutes on 2 CPU cores. Memory: under 1 GB. Expect: as tiny_cogvideox.
+    """
+    tiny = tiny_cogvideox()
+    return replace(
+        tiny,
+        name="tiny_easyanimate",
+        data=replace(tiny.data, frames=9, fps=4.0),
+        vae=vae_sizes.easyanimate_v3_debug(),
+        system=EasyAnimate(dit_sizes.easyanimate_debug(), TextConfig(length=16, width=32)),
+        stages=(
+            Stage(replace(_DIT, steps=300), "align"),
+            Stage(replace(_DIT, steps=150), "motion", only=("attn_temporal",)),
+            Stage(replace(_DIT, steps=150), "dit"),
+        ),
     )
 
 
@@ -162,13 +228,15 @@ def smoke() -> Recipe:
         name="smoke",
         vae_loss=replace(tiny.vae_loss, stills=4),
         vae_training=replace(tiny.vae_training, steps=8, batch=2, warmup=2, log_every=1, checkpoint_every=4),
-        dit_training=replace(tiny.dit_training, steps=8, batch=8, warmup=2, log_every=1, checkpoint_every=4),
+        stages=(Stage(replace(_DIT, steps=8, batch=8, warmup=2, log_every=1, checkpoint_every=4)),),
         samples=1,
         sample_steps=4,
     )
 
 
-RECIPES: dict[str, Callable[[], Recipe]] = {"tiny_cogvideox": tiny_cogvideox, "smoke": smoke}
+RECIPES: dict[str, Callable[[], Recipe]] = {
+    recipe.__name__: recipe for recipe in (tiny_cogvideox, tiny_moviegen, tiny_stiv, tiny_easyanimate, smoke)
+}
 
 
 def named(name: str) -> Recipe:

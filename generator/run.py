@@ -29,7 +29,10 @@ _MADE = (
     "log.jsonl",
     "samples",
     "scheduler",
+    "system.json",
     "text_encoder",
+    "text_encoder_2",
+    "text_encoder_3",
     "transformer",
     "vae",
     "train.json",  # last: it is what tells that the rest is ours to remove
@@ -116,9 +119,17 @@ class Run:
         self._write({**said, "loss": self._losses(), **results, "finished": True})
 
     def resume(
-        self, name: str, model: nn.Module, optimizer: torch.optim.Optimizer, average: Mapping[str, Tensor]
+        self,
+        name: str,
+        model: nn.Module,
+        trained: Sequence[str],
+        optimizer: torch.optim.Optimizer,
+        average: Mapping[str, Tensor],
     ) -> int:
-        """Puts the newest checkpoint of `name` in place and forgets log lines after it; returns its step, 0 if none."""
+        """Puts the newest checkpoint of `name` in place and forgets log lines after it; returns its step, 0 if none.
+
+        trained: names of the optimiser's parameters.
+        """
         files = self._checkpoints(name)
         step = 0
         if files:
@@ -129,7 +140,7 @@ class Run:
                 )
             step = state.step
             model.load_state_dict(state.model)
-            ckpt.restore_optimizer(model, optimizer, state.optimizer)
+            ckpt.restore_optimizer(trained, optimizer, state.optimizer)
             for key, value in average.items():
                 value.copy_(state.average[key])
         kept = [r for r in self.lines() if r["model"] != name or int(r["step"]) <= step]
@@ -141,11 +152,12 @@ class Run:
         name: str,
         step: int,
         model: nn.Module,
+        trained: Sequence[str],
         optimizer: torch.optim.Optimizer,
         average: Mapping[str, Tensor],
     ) -> None:
         """Writes a checkpoint and removes all but the newest two of that model."""
-        moments = ckpt.optimizer_tensors(model, optimizer)
+        moments = ckpt.optimizer_tensors(trained, optimizer)
         state = ckpt.State(self.identity, step, model.state_dict(), average, moments)
         ckpt.save_state(state, self.out / "checkpoints" / f"{name}-{step:08d}.safetensors")
         for old in self._checkpoints(name)[:-_KEEP]:

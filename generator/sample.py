@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Sequence
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
@@ -18,15 +20,13 @@ from generator import torch_needed  # noqa: F401  (raises the sentence that name
 import torch
 from torch import Tensor
 
-from generator.checkpoint import load_schedule
-from generator.dit.cogvideox import CogVideoXTransformer
+from generator import systems
+from generator.data import DataConfig, Row
 from generator.interop import load
-from generator.objectives import Schedule
-from generator.samplers import ddim, guided
-from generator.text import HashedWordEncoder
-from generator.vae.cogvideox import CogVideoXVae
+from generator.systems.base import System
+from generator.vae.sizes import BUILD as VAES
 
-_FPS, _GUIDANCE = 8.0, 6.0  # CogVideoX's, for folders without train.json
+_GUIDANCE = 6.0  # CogVideoX's, for folders without train.json
 
 
 def generate(
@@ -52,51 +52,47 @@ def generate(
     folder = Path(checkpoint)
     if not (folder / "transformer").is_dir() or not (folder / "vae").is_dir():
         raise ValueError(f"{folder}: there is no trained model here; run `vidcurate train` with this folder as --out.")
-    vae, transformer, encoder = load(folder / "vae"), load(folder / "transformer"), load(folder / "text_encoder")
-    if not isinstance(vae, CogVideoXVae) or not isinstance(transformer, CogVideoXTransformer):
-        raise ValueError(f"{folder}: vae/ or transformer/ does not hold a CogVideoX model.")
-    if not isinstance(encoder, HashedWordEncoder):
-        raise ValueError(f"{folder}: text_encoder/ does not hold a text encoder that this version can run.")
+    vae = load(folder / "vae")
+    if type(vae) not in VAES.values():
+        raise ValueError(f"{folder / 'vae'} does not hold a VAE.")
+    system = systems.load(folder)
+    system.use(vae)
     if image is not None:
         raise ValueError(
             f"{folder} was trained to make videos from text alone and cannot start from an image; leave out --image."
         )
     trained = folder / "train.json"
     recipe = json.loads(trained.read_text())["recipe"] if trained.exists() else {}
-    fps = recipe.get("data", {}).get("fps", _FPS) if fps is None else fps
+    said = {name: value for name, value in recipe.get("data", {}).items() if name in DataConfig.__dataclass_fields__}
+    data = DataConfig(**said)
+    if frames is not None:
+        data = replace(data, frames=frames)
+    fps = data.fps if fps is None else fps
     if not 0.1 <= fps <= 1000:
         raise ValueError(f"fps must be between 0.1 and 1000, got {fps}.")
     guidance = recipe.get("guidance", _GUIDANCE) if guidance is None else guidance
-    schedule = load_schedule(folder / "scheduler")
-    videos = sample_videos(vae, transformer, encoder, schedule, [prompt], steps, float(guidance), seed, frames)
+    videos = sample_videos(vae, system, [prompt], data, steps, float(guidance), seed)
     return write_mp4(out_file, videos[0], float(fps))
 
 
 @torch.no_grad()
 def sample_videos(
-    vae: CogVideoXVae,
-    transformer: CogVideoXTransformer,
-    encoder: HashedWordEncoder,
-    schedule: Schedule,
+    vae: Any,
+    system: System,
     prompts: Sequence[str],
+    data: DataConfig,
     steps: int,
     guidance: float,
     seed: int,
-    frames: int | None = None,
 ) -> npt.NDArray[np.uint8]:
-    """One video per prompt, (B, F, H, W, 3) RGB, of the size trained on. Raises ValueError unless F = 4k + 1."""
-    config, ratio = transformer.config, vae.config.temporal_compression_ratio
-    frames = config.sample_frames if frames is None else frames
-    if frames < 1 or (frames - 1) % ratio:
-        raise ValueError(f"the number of frames must be {ratio}k + 1, got {frames}.")
-    shape = ((frames - 1) // ratio + 1, config.sample_height, config.sample_width)
-    device = next(transformer.parameters()).device
+    """One video per prompt, (B, F, H, W, 3) RGB, as `data` says. Raises ValueError for sizes the VAE cannot make."""
+    device = next(system.transformer.parameters()).device
+    shape = (vae.config.latent_channels, *vae.latent_shape(data.frames, data.size, data.size))
     # A generator of our own on the CPU: the same seed gives the same noise on every device.
-    noise = torch.randn(len(prompts), config.out_channels, *shape, generator=torch.Generator().manual_seed(seed))
-    text, null = encoder(prompts), encoder([""] * len(prompts))
-    denoise = guided(transformer, schedule, text, null, steps, guidance)
-    latents = ddim(denoise, noise.to(device), schedule, steps)
-    return to_pixels(vae.decode(latents / vae.config.scaling_factor))
+    noise = torch.randn(len(prompts), *shape, generator=torch.Generator().manual_seed(seed))
+    micro = torch.tensor([Row("", "", 0, 0, "").micro(data)] * len(prompts), device=device)
+    latents = system.sample(noise.to(device), prompts, micro, steps, guidance)
+    return to_pixels(vae.decode(latents / system.scale)[:, :, : data.frames])
 
 
 def to_pixels(video: Tensor) -> npt.NDArray[np.uint8]:

@@ -18,7 +18,7 @@ from generator.text import HashedWordEncoder, TextConfig, bucket
 from generator.vae.cogvideox import CausalConv3d, CogVideoXVae, Stream, VaeConfig
 
 VAE = tiny_cogvideox().vae
-DIT = tiny_cogvideox().dit
+DIT = tiny_cogvideox().system.dit
 SMALL_DIT = DitConfig(
     num_attention_heads=2,
     attention_head_dim=32,

@@ -12,15 +12,15 @@ import pytest
 
 pytest.importorskip("torch")
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from generator import recipes
 from generator.checkpoint import export_schedule, load_schedule
+from generator.draws import Draws
 from generator.objectives import Schedule, uniform_timesteps
 from generator.sample import sample_videos, to_pixels
 from generator.samplers import ddim, dpm_solver_sde, trailing_timesteps
-from generator.text import HashedWordEncoder
-from generator.train import diffusion_loss
+from generator.systems.base import Batch, Dropping
 from generator.vae.cogvideox import CogVideoXVae
 from tests.generator_films import one_thread  # noqa: F401  (used by being here)
 
@@ -126,28 +126,28 @@ class Spy:
         self.times: list[int] = []
         self.texts: list[str] = []
 
-    def encode(self, texts: list[str]) -> Tensor:
+    def say(self, texts: list[str], micro: Tensor) -> dict[str, Tensor]:
         self.texts += texts
-        return torch.zeros(len(texts), 16, 32)
+        return {"text": torch.zeros(len(texts), 16, 32)}
 
-    def predict(self, x: Tensor, t: Tensor, text: Tensor) -> Tensor:
+    def guess(self, x: Tensor, t: Tensor, *rest: object) -> tuple[Tensor, None]:
         self.times += t.tolist()
         a, s = self.schedule.at(t, x)
-        return self.schedule.velocity(self.truth, (x - a * self.truth) / s, t)
+        return self.schedule.velocity(self.truth, (x - a * self.truth) / s, t), None
 
 
 def spied(text_dropout: float, rounds: int = 40) -> tuple[Spy, list[float], int]:
-    recipe = recipes.tiny_cogvideox()
-    recipe = dataclasses.replace(
-        recipe, dit_loss=dataclasses.replace(recipe.dit_loss, groups=4, text_dropout=text_dropout)
-    )
-    schedule, mean = Schedule(), random(8, 4, 5, 8, 8)
+    system = dataclasses.replace(
+        recipes.tiny_cogvideox().system, groups=4, dropping=Dropping(text=text_dropout)
+    ).build()
+    mean = random(8, 4, 5, 8, 8)
     moments = torch.stack([mean, torch.full_like(mean, -60.0)], dim=1)  # the VAE is sure, so that x0 is the mean
-    spy = Spy(schedule, 2.5 * mean)
-    loss = diffusion_loss(spy.predict, spy.encode, schedule, 2.5, recipe)  # type: ignore[arg-type]
-    torch.manual_seed(0)
-    results = [loss((moments, [f"caption {k}" for k in range(8)]), step) for step in range(rounds)]
-    return spy, [float(value) for value, _, _ in results], results[0][2]
+    spy = Spy(Schedule(), 2.5 * mean)
+    system.scale, system.say, system.guess = 2.5, spy.say, spy.guess
+    slots = list(range(8))
+    batch = Batch(moments, [f"caption {k}" for k in slots], slots, lambda: mean, torch.zeros(8, 6))
+    results = [system.losses(batch, Draws.of(slots, step), world=8) for step in range(rounds)]
+    return spy, [float(losses.mean) for losses in results], results[0].tokens
 
 
 def test_a_model_that_knows_the_truth_has_no_loss() -> None:
@@ -168,20 +168,14 @@ def test_texts_are_dropped_as_often_as_the_recipe_says(share: float) -> None:
 
 def test_what_the_model_knows_is_what_the_film_shows() -> None:
     """Sampling ends in the VAE's own picture of the latent: the scale of the diffusion model is taken out again."""
-    recipe, schedule = recipes.tiny_cogvideox(), Schedule()
+    recipe = recipes.tiny_cogvideox()
     torch.manual_seed(0)
     vae = CogVideoXVae(dataclasses.replace(recipe.vae, scaling_factor=2.5)).eval()
-    encoder, latent = HashedWordEncoder(recipe.text).eval(), random(1, 4, 2, 8, 8)
-
-    class Knows(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.config, self.weight = recipe.dit, nn.Parameter(torch.zeros(1))
-
-        def forward(self, x: Tensor, t: Tensor, text: Tensor) -> Tensor:
-            return Spy(schedule, (2.5 * latent).repeat(2, 1, 1, 1, 1)).predict(x, t, text)
-
-    shown = sample_videos(vae, Knows(), encoder, schedule, ["x"], 5, 6.0, 0, frames=5)  # type: ignore[arg-type]
+    system, latent = recipe.system.build(), random(1, 4, 2, 8, 8)
+    system.use(vae)
+    system.guess = Spy(Schedule(), 2.5 * latent).guess
+    data = dataclasses.replace(recipe.data, frames=5)
+    shown = sample_videos(vae, system, ["x"], data, 5, 6.0, 0)
     with torch.no_grad():
         expected = to_pixels(vae.decode(latent))
     assert shown.shape == expected.shape == (1, 5, 64, 64, 3)

@@ -22,31 +22,44 @@ def test_the_recipes_that_are_named_fit_together(name: str) -> None:
 @pytest.mark.parametrize(
     ("part", "change", "sentence"),
     [
-        ("data", {"frames": -3}, r"data\.frames must be 4k \+ 1"),
-        ("data", {"size": 72}, "sample_height, sample_width and sample_frames must be 9, 9 and 17"),
+        ("data", {"frames": -3}, r"4k \+ 1"),
+        ("data", {"size": 72}, "sample_height and sample_width must be 9 and 9"),
         ("vae_loss", {"crop": 128}, r"vae_loss\.crop must be between 1 and data\.size"),
         ("vae_loss", {"crop": 0}, r"vae_loss\.crop must be between 1 and data\.size"),
-        ("dit", {"in_channels": 8}, r"must be vae\.latent_channels"),
-        ("dit", {"patch_size_t": 2}, "the latents, 5 of 8 x 8, must be whole patches"),
-        ("dit", {"patch_size": 3}, "must be whole patches"),
-        ("dit", {"ofs_embed_dim": 16}, r"dit\.ofs_embed_dim must be None"),
-        ("dit_loss", {"groups": 0}, r"must be a multiple of dit_loss\.groups"),
-        ("dit_loss", {"groups": 5}, r"must be a multiple of dit_loss\.groups"),
-        ("text", {"width": 64}, r"dit\.text_embed_dim must be text\.width"),
+        ("system.dit", {"in_channels": 12}, r"must be vae\.latent_channels"),
+        ("system.dit", {"patch_size_t": 2}, "the latents, 5 of 8 x 8, must be whole patches"),
+        ("system.dit", {"patch_size": 3}, "must be whole patches"),
+        ("system.dit", {"ofs_embed_dim": 16}, r"dit\.ofs_embed_dim must be None"),
+        ("system", {"groups": 0}, "must be a multiple of groups"),
+        ("system", {"groups": 5}, "must be a multiple of groups"),
+        ("system.text", {"width": 64}, r"dit\.text_embed_dim must be text\.width"),
     ],
     ids=str,
 )
 def test_parts_that_do_not_fit_are_refused(part: str, change: dict[str, Any], sentence: str) -> None:
     recipe = recipes.smoke()
     with pytest.raises(ValueError, match=rf"recipe smoke: .*{sentence}"):
-        dataclasses.replace(recipe, **{part: dataclasses.replace(getattr(recipe, part), **change)})
+        changed(recipe, part.split("."), change)
+
+
+def changed(whole: Any, path: list[str], change: dict[str, Any]) -> Any:
+    if not path:
+        return dataclasses.replace(whole, **change)
+    return dataclasses.replace(whole, **{path[0]: changed(getattr(whole, path[0]), path[1:], change)})
+
+
+def test_stages_are_told_apart() -> None:
+    recipe = recipes.smoke()
+    for stages in ((), recipe.stages * 2, (dataclasses.replace(recipe.stages[0], name="vae"),)):
+        with pytest.raises(ValueError, match=r"recipe smoke: .*stages?\b"):
+            dataclasses.replace(recipe, stages=stages)
 
 
 def test_numbers_out_of_range_are_refused() -> None:
     recipe = recipes.smoke()
     for key in ("steps", "batch", "log_every", "checkpoint_every"):
         with pytest.raises(ValueError, match=f"{key}.* must be at least 1"):
-            dataclasses.replace(recipe.dit_training, **{key: 0})
+            dataclasses.replace(recipe.vae_training, **{key: 0})
     for steps in (0, 1001):
         with pytest.raises(ValueError, match="sample_steps must be between 1 and 1000"):
             dataclasses.replace(recipe, sample_steps=steps)

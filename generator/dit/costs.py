@@ -41,7 +41,7 @@ def cost(config: Any, latents: tuple[int, int, int], text: tuple[int, ...]) -> C
         arguments = inputs(config, latents, text)
         with FlopCounterMode(display=False) as counter:
             model(**arguments)
-    patch = _patch(config)
+    patch = patch_of(config)
     tokens = 1
     for n, p in zip(latents, patch, strict=True):
         tokens *= n // p
@@ -52,7 +52,8 @@ def cost_of(size: Size) -> Cost:
     return cost(size.config(), size.latents, size.text)
 
 
-def _patch(config: Any) -> tuple[int, int, int]:
+def patch_of(config: Any) -> tuple[int, int, int]:
+    """Latents per token in time, rows and columns."""
     if hasattr(config, "patch"):
         time, rows, columns = config.patch
         return time, rows, columns

@@ -1,0 +1,107 @@
+"""CogVideoX (arXiv 2408.06072): v-prediction under zero terminal SNR, times spread evenly over the global batch, the
+text in front of the video in one sequence; an image beside the noisy latents, along the channels."""
+
+# mypy: disable-error-code="no-any-return, no-untyped-call"
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from generator.dit.cogvideox import CogVideoXTransformer, DitConfig
+from generator.draws import Draws
+from generator.guidance import dynamic_weight
+from generator.objectives import Schedule, uniform_timesteps
+from generator.samplers import Denoise, ddim
+from generator.systems.base import Batch, Dropping, Guided, Known, Said, System
+from generator.systems.given import draw_given
+from generator.text import HashedWordEncoder, TextConfig
+
+_DROPPING = Dropping()
+
+
+@dataclass(frozen=True, slots=True)
+class CogVideoX:
+    """snr_shift: see `objectives.Schedule`. groups: intervals of explicit uniform sampling, 1 for none. tasks: shares
+    of what is given, for models that take an image (in_channels twice out_channels). dynamic: guidance grows over the
+    sampling."""
+
+    dit: DitConfig
+    text: TextConfig
+    snr_shift: float = 1.0
+    groups: int = 1
+    dropping: Dropping = _DROPPING
+    tasks: Mapping[str, float] = field(default_factory=lambda: {"image": 1.0})
+    dynamic: bool = False
+
+    def build(self) -> CogVideoXSystem:
+        return CogVideoXSystem(self)
+
+    def problems(self, latents: tuple[int, int, int], channels: int, batch: int) -> dict[str, object]:
+        """Sentences about what does not fit to latents (T, h, w) of so many channels, each true where it is broken."""
+        dit, (frames, rows, columns) = self.dit, latents
+        return {
+            "dit.in_channels and out_channels must be vae.latent_channels": not (
+                dit.in_channels in (channels, 2 * channels) and dit.out_channels == channels
+            ),
+            "dit.text_embed_dim must be text.width": dit.text_embed_dim != self.text.width,
+            "dit.max_text_seq_length must be text.length": dit.max_text_seq_length != self.text.length,
+            f"dit.sample_height and sample_width must be {rows} and {columns}": (
+                (dit.sample_height, dit.sample_width) != (rows, columns)
+            ),
+            f"the latents, {frames} of {rows} x {columns}, must be whole patches of dit.patch_size_t and patch_size": (
+                frames % (dit.patch_size_t or 1) or rows % dit.patch_size or columns % dit.patch_size
+            ),
+            "dit.ofs_embed_dim must be None": dit.ofs_embed_dim is not None,
+            "the batch must be a multiple of groups": self.groups < 1 or batch % self.groups,
+        }
+
+
+class CogVideoXSystem(System):
+    def __init__(self, config: CogVideoX) -> None:
+        super().__init__(CogVideoXTransformer(config.dit), [HashedWordEncoder(config.text)], config.dropping)
+        self.config = config
+        self.objective: Schedule = Schedule(config.snr_shift)
+
+    @property
+    def takes_images(self) -> bool:
+        return self.config.dit.in_channels > self.config.dit.out_channels
+
+    def times(self, draws: Draws, slots: Sequence[int], world: int) -> Tensor:
+        groups, steps, places = self.config.groups, self.objective.steps, iter(slots)
+        return draws.each(lambda g: uniform_timesteps(torch.tensor([next(places)]), world, groups, steps, g))
+
+    def say(self, texts: Sequence[str], micro: Tensor) -> Said:
+        return {"text": self.towers[0](texts)}
+
+    def known(self, batch: Batch, x0: Tensor, draws: Draws) -> Known | None:
+        if not self.takes_images:
+            return None
+        given = draws.each(lambda g: draw_given(self.config.tasks, x0.shape[2], g))
+        dropped = draws.uniform() < self.dropping.image
+        return Known(x0, (given & ~dropped[:, None]).to(x0.device))
+
+    def guess(
+        self, x: Tensor, t: Tensor, said: Said, known: Known | None, draws: Draws | None = None
+    ) -> tuple[Tensor, Tensor | None]:
+        if not self.takes_images:
+            return self.transformer(x, t, **said), None
+        beside = torch.zeros_like(x) if known is None else known.clean * known.given[:, None, :, None, None]
+        return self.transformer(torch.cat([x, beside], dim=1), t, **said), None
+
+    def without(self, known: Known | None, x: Tensor, t: Tensor) -> Known | None:
+        return known  # guidance is about the text alone
+
+    def integrate(self, guided: Guided, noise: Tensor, steps: int, scale: float, known: Known | None) -> Tensor:
+        schedule = self.objective
+
+        def denoise(x: Tensor, t: int, step: int) -> Tensor:
+            times = torch.full((len(x),), t, dtype=torch.long, device=x.device)
+            weight = dynamic_weight(step, steps, scale) if self.config.dynamic else scale
+            return schedule.clean(x, guided(weight)(x, times), times)
+
+        run: Denoise = denoise
+        return ddim(run, noise, schedule, steps)

@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 
 from captioners.ask import Usage
 from captioners.dsg import Checked, Thing
-from captioners.hallucination import Ints
+from captioners.hallucination import Counts, Ints
 from captioners.repair import Repaired
 from captioners.text import CAMERA
 from manifests.schema import HALLUCINATION
@@ -41,14 +41,18 @@ def columns(text: str, checked: Checked, model: str) -> Row:
         row["dsg_error"] = "the caption names no object"
     row |= {"dsg_frames": checked.frames, "dsg_claims": len(checked.claims)}
     row["dsg_false_claims"] = [claim.question for claim in checked.claims if claim.seen is False]
-    return row | _figures("dsg_", checked, "dsg_video_") | _figures("dsg_final_", checked, "dsg_final_")
+    return row | _figures("dsg_", checked, counts, "dsg_video_") | _figures("dsg_final_", checked, counts, "dsg_final_")
 
 
 def with_repair(row: Mapping[str, Any], repaired: Repaired) -> Row:
     """The columns of a caption that was checked, and then repaired if that was possible."""
     made = dict(row) | _spent(repaired.usage, row)
     made |= {"caption_repaired": repaired.caption, "dsg_repair_error": repaired.error or None}
-    return made if repaired.checked is None else made | _figures("dsg_final_", repaired.checked, "dsg_final_")
+    if repaired.checked is None:
+        return made
+    counts = repaired.checked.counts
+    assert counts is not None, "a repaired caption was checked"
+    return made | _figures("dsg_final_", repaired.checked, counts, "dsg_final_")
 
 
 def remembered(row: Mapping[str, Any]) -> Checked:
@@ -58,9 +62,7 @@ def remembered(row: Mapping[str, Any]) -> Checked:
     return Checked(things, (), row["dsg_sentences"] or 0, row["dsg_frames"] or 0)
 
 
-def _figures(prefix: str, checked: Checked, figure: str) -> Row:
-    counts = checked.counts
-    assert counts is not None, "only captions that could be checked have figures"
+def _figures(prefix: str, checked: Checked, counts: Counts, figure: str) -> Row:
     return {
         f"{prefix}objects": [thing.name for thing in checked.things],
         f"{prefix}hallucinated": [thing.name for thing in checked.hallucinated],

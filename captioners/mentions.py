@@ -68,6 +68,7 @@ def stems(text: str) -> tuple[str, ...]:
     return tuple(stem(word) for word in _WORD.findall(_POSSESSIVE.sub("", text.casefold())))
 
 
+@functools.lru_cache(1 << 10)
 def key(name: str) -> tuple[str, ...]:
     """What two names of the same object have in common: stems, without determiners in front."""
     words = [*_WORD.findall(_POSSESSIVE.sub("", name.casefold()))]
@@ -95,5 +96,4 @@ def named_in(name: str, parts: Sequence[str], loosely: bool = True) -> list[int]
 
 def contains(words: Sequence[str], wanted: Sequence[str]) -> bool:
     """Whether `wanted` stands somewhere in `words`, in a row."""
-    size = len(wanted)
-    return any(tuple(words[k : k + size]) == tuple(wanted) for k in range(len(words) - size + 1))
+    return f" {' '.join(wanted)} " in f" {' '.join(words)} "  # stems hold no space

@@ -38,4 +38,6 @@ def harmless(text: str) -> str:
 def plain(text: str) -> str:
     """`text` without control and formatting characters (bidirectional overrides, zero-width ones), lone surrogates and
     the replacement character; line breaks and tabs stay."""
+    if text.isprintable() and "\ufffd" not in text:  # most are
+        return text
     return "".join(c for c in text if c in "\n\t" or (unicodedata.category(c)[0] != "C" and c != "\ufffd"))

@@ -109,10 +109,11 @@ def _conversation(question: str, row: Mapping[str, Any]) -> Row:
 
 
 def _with_packs(store: Store, rows: Sequence[Row]) -> Iterator[tuple[Row, Row]]:
-    """Rows with their frame packs, some at a time."""
-    for start in range(0, len(rows), packs.ROWS_PER_GROUP):
-        some = rows[start : start + packs.ROWS_PER_GROUP]
-        for pack in dict.fromkeys(row["pack"] for row in some):
-            mine = {row["clip_id"]: row for row in some if row["pack"] == pack}
-            for packed in packs.load(store, pack, list(mine)).to_pylist():
+    """Rows with their frame packs."""
+    of: dict[str, dict[str, Row]] = {}
+    for row in rows:
+        of.setdefault(row["pack"], {})[row["clip_id"]] = row
+    for pack, mine in of.items():
+        for group in packs.groups(store, pack, list(mine)):
+            for packed in group.to_pylist():
                 yield mine[packed["clip_id"]], packed

@@ -111,12 +111,12 @@ def _wanted(store: Store) -> int:
 
 
 def _todo(store: Store, kept: Kept) -> pa.Table:
-    """Kept clips without a caption, those of one frame pack together."""
+    """Kept clips without a caption, in the order of their frame packs."""
     there = set(store.dataset("clips.parquet").schema.names)
     columns = [*_READS, *(name for name in _HINTS if name in there)]
     clips = store.read_table("clips.parquet", columns, pc.field("kept"))
     clips = clips.filter(pc.invert(pc.is_in(clips["clip_id"], value_set=kept.clip_ids())))
-    return clips.sort_by([("pack", "ascending"), ("clip_id", "ascending")])
+    return clips.sort_by([(name, "ascending") for name in ("pack", "uri", "start_us")])
 
 
 def _portions(rows: pa.Table, lanes: int) -> Iterator[pa.Table]:

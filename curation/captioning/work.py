@@ -6,7 +6,7 @@ import asyncio
 import functools
 import pickle
 import sys
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -138,34 +138,24 @@ async def caption_rows(store: Store, captions: Captions, asker: Asker, rows: pa.
 
 
 async def _clips(store: Store, rows: pa.Table) -> AsyncIterator[Seen]:
-    """The rows with their frames, as many at a time as share a row group of their pack; the next ones are read while
-    these are asked about."""
-    groups = _groups(rows)
-    ahead = asyncio.create_task(asyncio.to_thread(_read, store, groups[0])) if groups else None
-    for number in range(len(groups)):
-        assert ahead is not None
-        clips = await ahead
-        if number + 1 < len(groups):
-            ahead = asyncio.create_task(asyncio.to_thread(_read, store, groups[number + 1]))
+    """The rows with their frames, those of one row group of their pack at a time; the next ones are read while these
+    are asked about."""
+    read = _read(store, rows.to_pylist())
+    ahead = asyncio.create_task(asyncio.to_thread(next, read, None))
+    while (clips := await ahead) is not None:
+        ahead = asyncio.create_task(asyncio.to_thread(next, read, None))
         for clip in clips:
             yield clip
 
 
-def _groups(rows: pa.Table) -> list[Sequence[Row]]:
-    groups: list[list[Row]] = []
-    for row in rows.to_pylist():
-        if not groups or groups[-1][0]["pack"] != row["pack"] or len(groups[-1]) == packs.ROWS_PER_GROUP:
-            groups.append([])
-        groups[-1].append(row)
-    return list(groups)
-
-
-def _read(store: Store, rows: Sequence[Row]) -> list[Seen]:
-    try:
-        found = packs.load(store, rows[0]["pack"], [row["clip_id"] for row in rows])
-    except FileNotFoundError:
-        raise ValueError(
-            f"{store.root}/{rows[0]['pack']}: the frame pack is gone; run `vidcurate run` again."
-        ) from None
-    packed = {row["clip_id"]: row for row in found.to_pylist()}
-    return [seen(row, packed.get(row["clip_id"], {"times_us": [], "jpegs": []})) for row in rows]
+def _read(store: Store, rows: Sequence[Row]) -> Iterator[list[Seen]]:
+    of: dict[str, dict[str, Row]] = {}
+    for row in rows:
+        of.setdefault(row["pack"], {})[row["clip_id"]] = row
+    for pack, mine in of.items():
+        try:
+            for group in packs.groups(store, pack, list(mine)):
+                yield [seen(mine.pop(packed["clip_id"]), packed) for packed in group.to_pylist()]
+        except FileNotFoundError:
+            raise ValueError(f"{store.root}/{pack}: the frame pack is gone; run `vidcurate run` again.") from None
+        yield [seen(row, {"times_us": [], "jpegs": []}) for row in mine.values()]

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+import time
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -30,8 +31,11 @@ from manifests.ids import fingerprint, part_id
 from manifests.store import Store
 
 Row = dict[str, Any]
-_PIECE = 4
-"""Clips that are written at once: what is lost at most when this process is killed."""
+_Left = tuple[str, str, Row | None]
+"""Clip, text, and the row of an earlier check if only the repair is left to do."""
+_PIECE, _PAUSE_S = 4, 1.0
+"""Results are written when there are so many clips and so many seconds have passed since the last time: little is lost
+when this process is killed, and writing costs next to nothing however fast answers come."""
 _PARTS_AT_ONCE = 2
 """The second begins while the last clips of the first are waited for."""
 
@@ -62,7 +66,7 @@ class Run:
 
 
 @dataclass(frozen=True, slots=True)
-class _Job:
+class Job:
     """What a worker needs. scan: the stage whose packs hold the frames."""
 
     root: str
@@ -94,17 +98,17 @@ def check(
             f"again with --set pack.cap={how.settings.frames}."
         )
     how = replace(how, settings=asyncio.run(_resolved(how)))
-    job = _Job(folder.store.root, folder.recipe.scan_stage, how)
-    parts = _by_part(folder, wanted)
+    job = Job(folder.store.root, folder.recipe.scan_stage, how)
+    parts = by_part(folder.store, wanted)
     if run.workers or run.scheduler:
         with connect(run.workers, run.scheduler) as dask:
             _spread(dask, job, parts, advance)
     else:
         check_parts(job, list(parts.items()), advance)
-    return _found(job, folder.store, parts)
+    return results(job, folder.store, parts)
 
 
-def _spread(dask: DaskClient, job: _Job, parts: dict[str, pa.Table], advance: Callable[[int], None]) -> None:
+def _spread(dask: DaskClient, job: Job, parts: dict[str, pa.Table], advance: Callable[[int], None]) -> None:
     """Checks parts on workers, which share the questions that may be under way at once."""
     lanes = max(1, min(slots(dask), len(parts)))
     patience = job.check.patience
@@ -132,64 +136,73 @@ async def _resolved(how: Check) -> DSG:
         return replace(settings, model=next(iter(await client.served())))
 
 
-def _by_part(folder: Folder, wanted: pa.Table) -> dict[str, pa.Table]:
-    """pa.Table by the frame pack of their clips. Raises ValueError for a clip that is not in the manifest."""
-    clips = folder.store.read_table(
+def by_part(store: Store, wanted: pa.Table) -> dict[str, pa.Table]:
+    """The texts by the frame pack of their clips. Raises ValueError for a clip that is not in the manifest."""
+    clips = store.read_table(
         "clips.parquet", ["clip_id", "pack"], pc.field("clip_id").isin(wanted["clip_id"].combine_chunks())
     )
     place = pc.index_in(wanted["clip_id"], value_set=clips["clip_id"].combine_chunks())
     if place.null_count:
         lost = wanted["clip_id"].filter(pc.is_null(place))[0].as_py()
-        raise ValueError(
-            f"{lost}: no clip of {folder.store.root} has this id; check captions with the run they are of."
-        )
+        raise ValueError(f"{lost}: no clip of {store.root} has this id; check captions with the run they are of.")
     of = clips["pack"].take(place).combine_chunks()
     return {name: wanted.filter(pc.equal(of, name)) for name in sorted(pc.unique(of).to_pylist())}
 
 
 def check_parts(
-    job: _Job, parts: Sequence[tuple[str, pa.Table]], advance: Callable[[int], None] = lambda clips: None
+    job: Job, parts: Sequence[tuple[str, pa.Table]], advance: Callable[[int], None] = lambda clips: None
 ) -> int:
     """Checks the texts of some parts, of each what is not done yet; returns how many clips these were."""
     return asyncio.run(_check_parts(job, parts, advance))
 
 
-async def _check_parts(job: _Job, parts: Sequence[tuple[str, pa.Table]], advance: Callable[[int], None]) -> int:
-    store, free = Store(job.root), asyncio.Semaphore(_PARTS_AT_ONCE)
+async def _check_parts(job: Job, parts: Sequence[tuple[str, pa.Table]], advance: Callable[[int], None]) -> int:
     async with Client(job.check.servers, job.check.settings.model, job.check.patience) as client:
-        checker = Checker(client, client, job.check.settings)
+        return await check_rows(job, Checker(client, client, job.check.settings), parts, advance)
 
-        async def one(pack: str, wanted: pa.Table) -> int:
-            async with free:
-                part = _Part(job, store, pack, checker)
-                before = sum(1 for _ in part.left(wanted))
-                advance(wanted.num_rows - before)
-                async for done in part.run(wanted):
-                    advance(done)
-                return wanted.num_rows
 
-        tasks = [asyncio.create_task(one(pack, wanted)) for pack, wanted in parts]
-        try:
-            return sum(await asyncio.gather(*tasks))
-        finally:
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
+async def check_rows(
+    job: Job,
+    checker: Checker,
+    parts: Sequence[tuple[str, pa.Table]],
+    advance: Callable[[int], None] = lambda clips: None,
+) -> int:
+    """The same, whoever answers."""
+    store, free = Store(job.root), asyncio.Semaphore(_PARTS_AT_ONCE)
+
+    async def one(pack: str, wanted: pa.Table) -> int:
+        async with free:
+            part = _Part(job, store, pack, checker)
+            left = list(part.left(wanted))
+            advance(wanted.num_rows - len(left))
+            async for done in part.run(left):
+                advance(done)
+            return wanted.num_rows
+
+    tasks = [asyncio.create_task(one(pack, wanted)) for pack, wanted in parts]
+    try:
+        return sum(await asyncio.gather(*tasks))
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
 
 
 class _Part:
     """The clips of one frame pack. Rows are kept by clip and text."""
 
-    def __init__(self, job: _Job, store: Store, pack: str, checker: Checker) -> None:
+    def __init__(self, job: Job, store: Store, pack: str, checker: Checker) -> None:
         self._check, self._model, self._store, self._checker = job.check, job.model, store, checker
         self._pack = pack
         self._name = _part_name(job, pack)
         self._fresh: list[Row] = []
-        rows = [row for name in self._files() for row in store.read_table(name).to_pylist()]
-        self._rows: dict[tuple[str, str], Row] = {(row["clip_id"], row["dsg_caption"]): row for row in rows}
+        self._rows: dict[tuple[str, str], Row] = {}
+        self._known: set[str] = set()
+        self._next_write = 0.0
+        self._read(self._files())
 
-    def left(self, wanted: pa.Table) -> Iterator[tuple[str, str, Row | None]]:
-        """Clip, text, and the row of an earlier check if only the repair is left to do."""
+    def left(self, wanted: pa.Table) -> Iterator[_Left]:
+        """What is not done yet."""
         texts = zip(wanted["clip_id"].to_pylist(), wanted["text"].to_pylist(), strict=True)
         for clip, text in texts:
             row = self._rows.get((clip, text))
@@ -203,12 +216,12 @@ class _Part:
         tried = row["caption_repaired"] or (row["dsg_repair_error"] and not self._check.again)
         return bool(row["dsg_hallucinated"]) and not tried
 
-    async def run(self, wanted: pa.Table) -> AsyncIterator[int]:
+    async def run(self, left: Sequence[_Left]) -> AsyncIterator[int]:
         """Does what is left; yields how many clips were done, whenever some were."""
         running: set[asyncio.Task[Row]] = set()
         most = max(2, self._check.patience.concurrency)
         try:
-            for clip, text, before, frames in self._with_frames(list(self.left(wanted))):
+            for clip, text, before, frames in self._with_frames(left):
                 running.add(asyncio.create_task(self._one(clip, text, before, frames)))
                 if len(running) >= most:
                     done, running = await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
@@ -229,26 +242,40 @@ class _Part:
         self._fresh += [task.result() for task in done if not task.exception()]
         for task in done:
             task.result()
-        if len(self._fresh) >= _PIECE:
-            self._write(f"{self._name}.{part_id(row['clip_id'] for row in self._fresh)}", self._fresh)
-            self._keep()
+        if len(self._fresh) >= _PIECE and time.monotonic() >= self._next_write:
+            piece = f"{self._name}.{part_id(row['clip_id'] for row in self._fresh)}.parquet"
+            self._write(piece, self._fresh)
+            self._known.add(piece)
+            self._keep(self._fresh)
+            self._fresh = []
+            self._next_write = time.monotonic() + _PAUSE_S
 
-    def _keep(self) -> None:
-        self._rows |= {(row["clip_id"], row["dsg_caption"]): row for row in self._fresh}
-        self._fresh = []
+    def _keep(self, rows: Iterable[Row]) -> None:
+        self._rows |= {(row["clip_id"], row["dsg_caption"]): row for row in rows}
+
+    def _read(self, names: Iterable[str]) -> None:
+        for name in names:
+            self._keep(self._store.read_table(name).to_pylist())
+            self._known.add(name)
 
     def _join(self) -> None:
-        """Makes one file of the part's pieces."""
-        self._keep()
-        pieces = [name for name in self._files() if name != f"{self._name}.parquet"]
+        """Makes one file of the part's pieces, those included that another command wrote meanwhile."""
+        files, joined = self._files(), f"{self._name}.parquet"
+        mine = self._rows
+        self._rows = {}
+        self._read(name for name in files if name == joined or name not in self._known)
+        self._rows |= mine
+        self._keep(self._fresh)
+        self._fresh = []
         if self._rows:
-            self._write(self._name, [self._rows[key] for key in sorted(self._rows)])
-        for piece in pieces:
-            self._store.fs.rm_file(self._store.full(piece))
+            self._write(joined, [self._rows[key] for key in sorted(self._rows)])
+        for name in files:
+            if name != joined:
+                self._store.fs.rm_file(self._store.full(name))
 
     def _write(self, name: str, rows: Sequence[Row]) -> None:
         schema = families.schema_of(families.CHECKED)
-        self._store.write_table(f"{name}.parquet", pa.Table.from_pylist(list(rows), schema))
+        self._store.write_table(name, pa.Table.from_pylist(list(rows), schema))
 
     def _files(self) -> list[str]:
         """The joined file, then pieces that something left behind that died."""
@@ -256,15 +283,13 @@ class _Part:
         found = [name for name in self._store.names(folder, ".parquet") if name.partition(".")[0] == stem]
         return [f"{folder}/{name}.parquet" for name in found]
 
-    def _with_frames(
-        self, left: Sequence[tuple[str, str, Row | None]]
-    ) -> Iterator[tuple[str, str, Row | None, list[Picture]]]:
-        for start in range(0, len(left), packs.ROWS_PER_GROUP):
-            some = left[start : start + packs.ROWS_PER_GROUP]
-            found = packs.load(self._store, self._pack, sorted({clip for clip, _, _ in some}))
-            jpegs = dict(zip(found["clip_id"].to_pylist(), found["jpegs"].to_pylist(), strict=True))
-            for clip, text, before in some:
-                yield clip, text, before, _evenly(jpegs.get(clip) or [], self._check.settings.frames)
+    def _with_frames(self, left: Sequence[_Left]) -> Iterator[tuple[str, str, Row | None, list[Picture]]]:
+        waiting = {clip: (text, before) for clip, text, before in left}
+        for found in packs.groups(self._store, self._pack, list(waiting)):
+            for clip, jpegs in zip(found["clip_id"].to_pylist(), found["jpegs"].to_pylist(), strict=True):
+                yield clip, *waiting.pop(clip), _evenly(jpegs, self._check.settings.frames)
+        for clip, (text, before) in waiting.items():
+            yield clip, text, before, []
 
     async def _one(self, clip: str, text: str, before: Row | None, frames: Sequence[Picture]) -> Row:
         if before is None:
@@ -282,11 +307,11 @@ def _evenly(jpegs: Sequence[bytes], most: int) -> list[Picture]:
     return [Picture(jpegs[int((k + 0.5) * len(jpegs) / count)]) for k in range(count)]
 
 
-def _part_name(job: _Job, pack: str) -> str:
+def _part_name(job: Job, pack: str) -> str:
     return f"{job.stage}/{pack.rpartition('/')[2].removesuffix('.parquet')}"
 
 
-def _found(job: _Job, store: Store, parts: dict[str, pa.Table]) -> pa.Table:
+def results(job: Job, store: Store, parts: dict[str, pa.Table]) -> pa.Table:
     """Rows of the texts that were asked for."""
     schema = families.schema_of(families.CHECKED)
     tables = [schema.empty_table()]

@@ -84,8 +84,9 @@ class Stage:
 class Recipe:
     """Everything that decides what a training run computes.
 
-    samples: videos drawn at the end, with the captions of that many clips. threads: of the CPU. Small models gain
-    little from more than one, lose half where another process holds a core, and compute other last digits.
+    stages: none trains a VAE alone. samples: videos drawn at the end, with the captions of that many clips. threads: of
+    the CPU. Small models gain little from more than one, lose half where another process holds a core, and compute
+    other last digits.
     Raises ValueError where the parts do not fit together.
     """
 
@@ -108,7 +109,6 @@ class Recipe:
             f"data.size and vae_loss.crop must be multiples of {space}": self.data.size % space
             or self.vae_loss.crop % space,
             "vae_loss.crop must be between 1 and data.size": not 0 < self.vae_loss.crop <= self.data.size,
-            "there must be at least one stage": not names,
             "stages must have names of their own, other than vae": len({*names, "vae"}) <= len(names),
             "sample_steps must be between 1 and 1000": not 1 <= self.sample_steps <= 1000,
         }

@@ -54,12 +54,15 @@ def forget(out: Path) -> None:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Run:
-    """A recipe, the clips it trains on and the folder they go to. `ids` are those of `rows`."""
+    """A recipe, the clips it trains on and the folder they go to. `ids` are those of `rows`.
+
+    vae: fingerprint of the one that was given, "" where the run trains its own."""
 
     out: Path
     recipe: Recipe
     rows: Sequence[Row]
     report: Progress
+    vae: str = ""
 
     @property
     def ids(self) -> list[str]:
@@ -67,7 +70,7 @@ class Run:
 
     @property
     def identity(self) -> str:
-        return fingerprint(self.recipe, self._clips)
+        return fingerprint(self.recipe, self._clips, *([self.vae] if self.vae else []))
 
     @property
     def _clips(self) -> str:
@@ -78,7 +81,7 @@ class Run:
 
         Raises ValueError if it holds a run of another recipe or of other clips.
         """
-        mine = {"recipe_fingerprint": fingerprint(self.recipe), "clips_fingerprint": self._clips}
+        mine = {"recipe_fingerprint": fingerprint(self.recipe), "clips_fingerprint": self._clips, "given_vae": self.vae}
         said = self._read()
         if said is None and (self.out / "checkpoints").exists():
             raise ValueError(f"{self.out} holds checkpoints but no train.json; give another folder.")
@@ -86,11 +89,12 @@ class Run:
             for key, what in {
                 "recipe_fingerprint": "with another recipe",
                 "clips_fingerprint": "on other clips",
+                "given_vae": "with another VAE",
             }.items():
-                if said[key] != mine[key]:
+                if said.get(key, "") != mine[key]:
                     raise ValueError(
                         f"{self.out} holds a run {what} (recipe {said['recipe']['name']}, {said['clips']} clips, "
-                        f"{key.replace('_', ' ')} {said[key]}, now {mine[key]}); give another "
+                        f"{key.replace('_', ' ')} {said.get(key) or 'none'}, now {mine[key] or 'none'}); give another "
                         "folder, or --fresh to train again."
                     )
             return not said["finished"]

@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,7 @@ from torch import Tensor
 from generator import systems
 from generator.data import TensorCache, cache_latents, cache_pixels, pixel_batch, read_rows
 from generator.draws import Draws, seed_of
-from generator.interop import export, weights_fingerprint
+from generator.interop import export, load, weights_fingerprint
 from generator.loop import Learn, Learnt, fit
 from generator.progress import Progress, listener
 from generator.recipes import Recipe
@@ -42,12 +42,16 @@ def train(
     progress: Progress | None = None,
     device: str = "cpu",
     fresh: bool = False,
+    vae_from: str | os.PathLike[str] | None = None,
+    cache: str | os.PathLike[str] | None = None,
 ) -> Path:
     """Trains what `recipe` describes on the sampled clips of the manifest in `folder`; goes on where it was stopped.
 
     out: gets `vae/`, `transformer/`, `text_encoder/`, `scheduler/` (diffusers layout) and `system.json`, `samples/`,
     `log.jsonl` (one line per logged step), `train.json` (what was trained on what, and how well), `checkpoints/` and
     `cache/`. progress: see `generator.progress`. fresh: forget an earlier run in `out` (decoded pixels are kept).
+    vae_from: folder of a trained VAE, which is taken as it is instead of training one. cache: where decoded pixels and
+    latents are kept instead of in `out`, so that several trainings share them.
 
     Returns `out`. Raises ValueError when there is nothing to train on, when `out` holds a run of another recipe or
     other clips, or when the loss or its gradient is no longer finite.
@@ -57,24 +61,32 @@ def train(
         forget(out)
     with listener(progress) as report, torch.random.fork_rng(), _threads(recipe.threads):
         rows = read_rows(folder)
-        made_by = f"settings {fingerprint(recipe.data)}"
-        pixels = TensorCache(out / "cache" / f"pixels-{fingerprint(recipe.data)}", made_by, "pixels")
+        made_by, kept = f"settings {fingerprint(recipe.data)}", Path(cache or out / "cache")
+        pixels = TensorCache(kept / f"pixels-{fingerprint(recipe.data)}", made_by, "pixels")
         rows = cache_pixels(rows, recipe.data, pixels, lambda done, total: report("decode", done, total, {}))
-        run = Run(out, recipe, rows, report)
+        taken = None if vae_from is None else _taken(vae_from, recipe)
+        run = Run(out, recipe, rows, report, "" if taken is None else weights_fingerprint(taken))
         if not run.open(folder):
             return out
 
         def videos(ids: list[str]) -> Tensor:
             return pixel_batch(pixels, ids).to(device)
 
-        vae = _seeded(recipe.seed, "vae", lambda: vaes.build(recipe.vae)).to(device)
-        fit("vae", vae, vae_loss(vae, recipe.vae_loss), lambda ids, _: videos(ids), recipe.vae_training, run)
+        vae = (taken or _seeded(recipe.seed, "vae", lambda: vaes.build(recipe.vae))).to(device)
+        if taken is None:
+            fit("vae", vae, vae_loss(vae, recipe.vae_loss), lambda ids, _: videos(ids), recipe.vae_training, run)
         vae.requires_grad_(False)
 
-        latents = TensorCache(out / "cache" / "latents", f"VAE {weights_fingerprint(vae)}", "latents")
+        maker = weights_fingerprint(vae)
+        latents = TensorCache(kept / (f"latents-{maker}" if cache else "latents"), f"VAE {maker}", "latents")
         cache_latents(vae, run.ids, pixels, latents, lambda done, total: report("encode", done, total, {}))
-        vae.config = dataclasses.replace(vae.config, scaling_factor=1 / _spread(latents, run.ids))
+        if taken is None:
+            vae.config = dataclasses.replace(vae.config, scaling_factor=1 / _spread(latents, run.ids))
         export(vae, out / "vae")
+        if not recipe.stages:
+            psnr = show_reconstructions(vae, pixels, run.ids, out / "samples" / "vae.png")
+            run.close(_results({"vae": vae}, psnr))
+            return out
 
         system = _seeded(recipe.seed, "transformer", recipe.system.build).to(device)
         system.use(vae)
@@ -96,14 +108,26 @@ def train(
         psnr = show_reconstructions(vae, pixels, run.ids, out / "samples" / "vae.png")
         captions = {row.id: row.caption for row in rows}
         draw_samples(vae, system, recipe, captions, out / "samples", report)
-        run.close(
-            {
-                "parameters": {name: sum(p.numel() for p in model.parameters()) for name, model in models.items()},
-                "fingerprints": {name: weights_fingerprint(model) for name, model in models.items()},
-                "vae_psnr_on_training_clips": psnr,
-            }
-        )
+        run.close(_results(models, psnr))
     return out
+
+
+def _results(models: Mapping[str, torch.nn.Module], psnr: float) -> dict[str, Any]:
+    return {
+        "parameters": {name: sum(p.numel() for p in model.parameters()) for name, model in models.items()},
+        "fingerprints": {name: weights_fingerprint(model) for name, model in models.items()},
+        "vae_psnr_on_training_clips": psnr,
+    }
+
+
+def _taken(folder: str | os.PathLike[str], recipe: Recipe) -> Any:
+    """The VAE in a folder. Raises ValueError where it is not of the recipe's making but for the scale of latents."""
+    vae: Any = load(folder)
+    if fingerprint(dataclasses.replace(vae.config, scaling_factor=1.0)) != fingerprint(
+        dataclasses.replace(recipe.vae, scaling_factor=1.0)
+    ):
+        raise ValueError(f"{folder}: this VAE is not built as recipe {recipe.name} says; train one with that recipe.")
+    return vae
 
 
 def diffusion(system: System, world: int) -> Learn:

@@ -50,8 +50,8 @@ def changed(whole: Any, path: list[str], change: dict[str, Any]) -> Any:
 
 def test_stages_are_told_apart() -> None:
     recipe = recipes.smoke()
-    for stages in ((), recipe.stages * 2, (dataclasses.replace(recipe.stages[0], name="vae"),)):
-        with pytest.raises(ValueError, match=r"recipe smoke: .*stages?\b"):
+    for stages in (recipe.stages * 2, (dataclasses.replace(recipe.stages[0], name="vae"),)):
+        with pytest.raises(ValueError, match=r"recipe smoke: .*stages must have names"):
             dataclasses.replace(recipe, stages=stages)
 
 

@@ -139,7 +139,11 @@ class Captions:
         """What the method said, the lints that its last attempt set off, and the cost of all attempts."""
         usage = Usage()
         for number in range(1 + self.again):
-            said = await method(asker, seen, temperature=0.0 if number == 0 else 0.7)
+            try:
+                said = await method(asker, seen, temperature=0.0 if number == 0 else 0.7)
+            except AskError as error:
+                error.usage += usage
+                raise
             usage += said.usage
             wrong = self.lints(clean(said.dense, said.whole))
             if not wrong:

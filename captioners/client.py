@@ -207,7 +207,12 @@ class Client:
             fields = request | (extra(served) if extra else {})
             left = max(1.0, min(self._patience.attempt_s, deadline - time.monotonic()))
             async with asyncio.timeout(left):
-                return wire.read(await wire.send(server.api, fields | {"model": model}, left))
+                try:
+                    return wire.read(await wire.send(server.api, fields | {"model": model}, left))
+                except Exception as error:  # it may have been started again with another model
+                    if wire.is_not_found(error) and model not in await server.discover():
+                        raise wire.Elsewhere(f"{server.url} does not serve {model} any more") from None
+                    raise
         finally:
             server.busy -= 1
 

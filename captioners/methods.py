@@ -10,13 +10,24 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import functools
-from collections.abc import Sequence
+from collections.abc import Coroutine, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, Protocol, TypeVar
 
 from captioners import prompts
 from captioners.answers import Within
-from captioners.ask import Answer, Asker, Content, Film, Picture, TooLong, Usage
+from captioners.ask import (
+    Answer,
+    Asker,
+    AskError,
+    Content,
+    Film,
+    NotServed,
+    Picture,
+    TooLong,
+    Unreachable,
+    Usage,
+)
 from captioners.quoting import material
 from captioners.seen import Seen
 from manifests.ids import fingerprint
@@ -124,13 +135,17 @@ class FramesThenSummary:
         pictures = self.pick(seen)
         kind = frame_form(self.frame_words)
         asked = [_ask(asker, [Picture(p.jpeg), prompts.FRAME], kind, self.model, temperature) for p in pictures]
-        answers = await asyncio.gather(*asked)
+        answers = await _all(asked)
+        usage = sum((a.usage for a in answers), Usage())
         told = [(p.time_s or 0.0, a.value.caption.strip()) for p, a in zip(pictures, answers, strict=True)]
         wishes = summary_prompt(told, self.words)
-        answer = await _ask(asker, [wishes], form(self.words), self.writer, temperature)
-        usage = sum((a.usage for a in answers), answer.usage)
+        try:
+            answer = await _ask(asker, [wishes], form(self.words), self.writer, temperature)
+        except AskError as error:
+            error.usage += usage
+            raise
         whole = ended(answer.value.dense, self.words)
-        return Said(answer.value.short, answer.value.dense, usage, 1, whole, tuple(told))
+        return Said(answer.value.short, answer.value.dense, usage + answer.usage, 1, whole, tuple(told))
 
 
 def summary_prompt(of_frames: Sequence[tuple[float, str]], words: int) -> str:
@@ -154,10 +169,28 @@ async def fitting(
         except TooLong as error:
             spent += error.usage
             if len(pictures) <= 1:
-                raise TooLong(f"the clip does not fit into the model's context even with one frame: {error}") from None
+                none = TooLong(f"the clip does not fit into the model's context even with one frame: {error}")
+                none.usage = spent
+                raise none from None
             pictures = seen.pictures(len(pictures) // 2)
         else:
             return dataclasses.replace(answer, usage=answer.usage + spent), len(pictures)
+
+
+async def _all(asked: Sequence[Coroutine[Any, Any, Answer[Any]]]) -> list[Answer[Any]]:
+    """All answers. Raises when all have ended what one of them raised, with the cost of them all: that there is no one
+    to ask before that a question got no answer."""
+    done = await asyncio.gather(*asked, return_exceptions=True)
+    answers = [one for one in done if isinstance(one, Answer)]
+    failed = [one for one in done if isinstance(one, BaseException)]
+    if not failed:
+        return answers
+    of_bugs = [one for one in failed if not isinstance(one, AskError)]
+    alone = [one for one in failed if isinstance(one, Unreachable | NotServed)]
+    error = [*of_bugs, *alone, *failed][0]
+    if isinstance(error, AskError):
+        error.usage = sum((one.usage for one in done if isinstance(one, AskError | Answer)), Usage())
+    raise error
 
 
 async def _ask(asker: Asker, content: Content, kind: type[T], model: str, temperature: float) -> Answer[T]:

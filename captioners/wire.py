@@ -133,6 +133,11 @@ def passing(error: Exception) -> Exception:
     raise Refused(said) from None
 
 
+def is_not_found(error: Exception) -> bool:
+    """Whether the server knows no such model, or no such address."""
+    return getattr(error, "status_code", None) == 404
+
+
 def wished_pause(error: Exception) -> float | None:
     """Seconds that a busy server asks us to wait."""
     response = getattr(error, "response", None)

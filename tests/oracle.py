@@ -143,11 +143,12 @@ def _rewrite(content: list[dict[str, Any]]) -> dict[str, Any]:
 
 @dataclass
 class Oracle:
-    """requests: what was asked, in order, as (form, words, number of pictures). most_images: more are refused.
-    lists: whether it can answer for several pictures. most_readings: it is down after so many captions.
+    """requests: what was asked, in order, as (form, words, number of pictures). model: what it serves. most_images: more
+    are refused. lists: whether it can answer for several pictures. most_readings: it is down after so many captions.
     spoil: answers by the form that they are for, to be given in place of true ones, one after another."""
 
     url: str = ""
+    model: str = "oracle"
     most_images: int = 16
     lists: bool = True
     most_readings: int | None = None
@@ -162,6 +163,8 @@ class Oracle:
 
     def answer(self, request: dict[str, Any]) -> tuple[int, Any]:
         """Status, and the answer's text or the error's message."""
+        if request["model"] != self.model:
+            return 404, f"The model `{request['model']}` does not exist."
         form = request.get("response_format", {}).get("json_schema", {}).get("name", "")
         content = request["messages"][-1]["content"]
         images = [part["image_url"]["url"] for part in content if part["type"] == "image_url"]
@@ -194,7 +197,8 @@ class _Handler(BaseHTTPRequestHandler):
     oracle: Oracle
 
     def do_GET(self) -> None:
-        self._send(200, {"object": "list", "data": [{"id": "oracle", "object": "model", "owned_by": "tests"}]})
+        served = {"id": self.oracle.model, "object": "model", "owned_by": "tests"}
+        self._send(200, {"object": "list", "data": [served]})
 
     def do_POST(self) -> None:
         status, said = self.oracle.answer(json.loads(self.rfile.read(int(self.headers["content-length"]))))

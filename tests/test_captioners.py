@@ -285,6 +285,22 @@ def test_what_a_server_says_no_to_is_an_error_of_the_clip_and_silence_is_not() -
     assert "no frame" in run(Captions(), Recorded(), clip(0))["caption_error"]
 
 
+def test_what_failed_attempts_cost_is_counted() -> None:
+    spent = BadAnswer("no")
+    spent.usage = Usage(4, 1, 100, 50, 1.0)
+    unfit = {"short": "s", "dense": "I'm sorry."}
+    row = run(Captions(), Recorded(Caption=[unfit, spent]), clip())
+    assert row["caption_error"] == "no" and row["caption_requests"] == 5 and row["caption_prompt_tokens"] == 110
+
+    spent.usage = Usage(4, 1, 100, 50, 1.0)
+    alone = Captions((Share(FramesThenSummary(every_s=0.0)),))
+    row = run(alone, Recorded(FrameCaption=[{"caption": "a"}, spent, {"caption": "b"}]), clip())
+    assert row["caption_error"] == "no" and row["caption_requests"] == 6 and row["caption_retries"] == 1
+    gone = [BadAnswer("no"), Unreachable("gone"), {"caption": "b"}]
+    with pytest.raises(Unreachable):  # the clip is asked about again, whatever else went wrong
+        run(alone, Recorded(FrameCaption=gone), clip())
+
+
 def test_times_are_the_clips_own() -> None:
     row = {"clip_id": "c", "start_us": 2_000_000, "duration_s": 1.0}
     assert list(seen(row, {"jpegs": [b"", b""], "times_us": [2_000_000, 2_500_000]}).times) == [0.0, 0.5]

@@ -8,6 +8,7 @@ import json
 import shutil
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -224,6 +225,23 @@ def test_a_killed_process_loses_a_piece_at_most(out: Path, oracle: Oracle) -> No
     assert oracle.asked["Reading"] == 4  # of eight clips
     assert all(row.dsg_video_s is not None for row in manifest(out).values())
     assert len(folder.store.names(f"{check_stage(folder)}/clips", ".parquet")) == 1
+
+
+def test_two_commands_at_once_keep_each_others_results(out: Path, oracle: Oracle) -> None:
+    """The second begins and ends while the first is under way."""
+    folder, how = Folder(out), Check((oracle.url,), DSG(model="oracle"), patience=Patience(concurrency=2))
+    every = captions(folder)
+    second = threading.Thread(target=check, args=(folder, every.slice(4), how))
+
+    def advance(clips: int) -> None:
+        if clips and not second.ident:
+            second.start()
+            second.join()
+
+    check(folder, every.slice(0, 4), how, advance=advance)
+    assert second.ident and oracle.asked["Reading"] == 8
+    oracle.requests.clear()
+    assert check(folder, every, how).num_rows == 8 and not asked(oracle)
 
 
 def wait_for(happened: Callable[[], bool], seconds: float = 60.0) -> None:

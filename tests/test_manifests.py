@@ -13,9 +13,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
 
-from manifests import schema
+from manifests import packs, schema
 from manifests.ids import BLOCK, WHOLE_BELOW, clip_id, fingerprint, part_id, video_id
 from manifests.store import Store, join, read_clips
+from manifests.types import Frames
 
 
 def test_small_files_are_hashed_whole() -> None:
@@ -163,3 +164,17 @@ def test_families_are_joined_by_id_not_by_position() -> None:
 def test_reading_a_folder_without_manifest_is_one_sentence(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"no clips\.parquet here; give the folder"):
         read_clips(tmp_path)
+
+
+def test_packs_give_clips_a_row_group_at_a_time_and_each_once(tmp_path: Path) -> None:
+    store, ids = Store(tmp_path), [f"c{k * 7 % 40:02d}" for k in range(40)]  # as unordered as hashes
+    shown = Frames([], [0], [0], (64, 36), 24.0)
+    store.write_table("pack.parquet", packs.table(ids, [(shown, [name.encode()]) for name in ids]), 16)
+    wanted = [*reversed(ids[3:20]), "elsewhere", ids[39]]
+    found = [table["clip_id"].to_pylist() for table in packs.groups(store, "pack.parquet", wanted)]
+    assert found == [ids[3:16], ids[16:20], ids[39:]]
+    loaded = packs.load(store, "pack.parquet", wanted)
+    assert loaded["jpegs"].to_pylist() == [[name.encode()] for name in (*ids[3:20], ids[39])]
+    assert packs.load(store, "pack.parquet", []).num_rows == 0 and packs.load(store, "pack.parquet").num_rows == 40
+    with pytest.raises(FileNotFoundError):
+        packs.load(store, "none.parquet", ids)

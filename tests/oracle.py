@@ -143,7 +143,7 @@ def _rewrite(content: list[dict[str, Any]]) -> dict[str, Any]:
 
 @dataclass
 class Oracle:
-    """requests: what was asked, in order, as (form, words, number of pictures). model: what it serves. most_images: more
+    """requests: what was asked, in order, as (form, words, number of pictures). model: its name. most_images: more
     are refused. lists: whether it can answer for several pictures. most_readings: it is down after so many captions.
     spoil: answers by the form that they are for, to be given in place of true ones, one after another."""
 

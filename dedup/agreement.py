@@ -16,10 +16,13 @@ import numpy.typing as npt
 from dedup.fingerprint import probed
 from dedup.placing import common, inverse, refine
 from dedup.timing import Line, Times, best_line, path
-from dedup.windows import KEPT, Floats, Windows, grid, mirror, signatures, spectra, unit, whitening
+from dedup.windows import BITS, KEPT, Floats, Windows, grid, mirror, signatures, spectra, unit, whitening
 
 _LIKELY, _STARTS, _TRIED = 0.6, 3, 12
 """Correlation of two signatures from which a window is tried, how many are, and how many of a clip's are looked at."""
+
+_HOPE = 0.4
+"""Correlation of all pictures in the best of these windows, under which they are not looked at closely."""
 
 _ALIGNED = 0.6
 """Share of the shorter clip that must lie within the other in time."""
@@ -68,6 +71,13 @@ class Look:
 
     def within(self, window: Windows) -> Floats:
         """The pictures' window (4,) as vectors (N, 144) of unit length."""
+        return self._plain if (window == grid()[0]).all() else self._within(window)
+
+    @functools.cached_property
+    def _plain(self) -> Floats:
+        return self._within(grid()[0])
+
+    def _within(self, window: Windows) -> Floats:
         return unit((spectra(self.pictures, window[None])[:, 0] * whitening(1.0)).reshape(len(self), -1))
 
 
@@ -109,12 +119,16 @@ def compare(a: Look, b: Look, alike: float = 0.65) -> Agreement | None:
         near = matched.nearest[matched.good]
         window, _ = refine(a.pictures[matched.good], b.pictures[near], window, (0.02, 0.01, 0.005))
     x, y = _both(a, b, window)
+    matched = Match.of(x, y, a.times, b.times, line)
     for _ in range(2):  # of all lines the one along which changes agree best; pictures of a still scene agree along any
-        matched = Match.of(x, y, a.times, b.times, line)
         if matched.same.sum() < 2 or matched.changed[1] >= _PLAIN:
             break
-        line = best_line(x - matched.mean_x, y - matched.mean_y, a.times, b.times, _ALIGNED)
-    matched = Match.of(x, y, a.times, b.times, line)
+        found = best_line(x - matched.mean_x, y - matched.mean_y, a.times, b.times, _ALIGNED)
+        moved = (found.speed, found.offset) != (line.speed, line.offset)
+        line = found
+        if not moved:
+            break
+        matched = Match.of(x, y, a.times, b.times, line)
     return Agreement(
         float((matched.similarity >= alike).mean()),
         float(matched.similarity.mean()),
@@ -138,15 +152,15 @@ def _windowed(a: Look, b: Look) -> tuple[Line, Windows] | None:
     """When b shows what a does, and the window of a that the whole of b is."""
     best: tuple[Line, Windows] | None = None
     for start, i, j in _starts(a, b):
-        window, score = refine(a.pictures[i], b.pictures[j], start, (0.04, 0.02))
-        if score < _SAME:
+        window, score = refine(a.pictures[i], b.pictures[j], start, (0.04,), _LIKELY)
+        if score < _LIKELY:
             continue
         line = best_line(*_both(a, b, window), a.times, b.times, _ALIGNED)
         if best is None or line.score > best[0].score:
             best = line, window
         if line.score > 0.9:
             break
-    return best
+    return best if best and best[0].score >= _HOPE else None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -216,7 +230,7 @@ def _agreement_of_places(u: Floats, v: Floats) -> float:
 def _seen(spectrum: Floats) -> Floats:
     """Weighted spectra (N, 144) as pictures, 16x16 places each, of unit contrast; flat."""
     plain = spectrum.reshape(-1, KEPT, KEPT) / np.maximum(whitening(1.0), 1.0)
-    pictures = np.einsum("nuv,us,vt->nst", plain, _cosines(), _cosines(), optimize=True).ravel()
+    pictures = (_cosines().T @ plain @ _cosines()).ravel()
     return np.asarray(pictures / max(float(np.sqrt(np.square(pictures).mean())), 1e-9), np.float32)
 
 
@@ -237,8 +251,8 @@ def _starts(a: Look, b: Look) -> list[tuple[Windows, npt.NDArray[np.int64], npt.
     of a and of b that show the same in it."""
     found = []
     for back, (u, v) in ((False, (a, b)), (True, (b, a))):
-        similarity = np.matmul(u.probes.transpose(1, 0, 2), v.whole.T)  # (67, P, M)
-        peak = similarity.max(axis=(1, 2))
+        similarity = (u.probes.reshape(-1, BITS) @ v.whole.T).reshape(*u.probes.shape[:2], -1).swapaxes(0, 1)
+        peak = similarity.max(axis=(1, 2))  # of (67, P, M)
         likely = np.argsort(-peak, kind="stable")[:_TRIED]
         for k in likely[peak[likely] >= _LIKELY]:
             near = similarity[k].argmax(1)

@@ -37,14 +37,14 @@ class Copies:
     alike: float = 0.65
     share: float = 0.65
     changes: float = 0.78
-    places: float = 0.7
+    places: float = 0.74
     still: float = 0.015
     likeness: float = 0.985
     mirror: bool = False
     pictures: bool = True
     vectors: str = ""
     cosine: float = 0.99
-    version: int = 2
+    version: int = 3
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -12,7 +12,7 @@ _COMMON = 0.9
 
 _MOVES = np.array([(shift, scale) for shift in (0, -1, 1) for scale in (0, -1, 1)], float)
 
-_WEIGHTS = whitening(1.0)[:, None, :]
+_WEIGHTS = whitening(1.0)
 
 
 def common(window: Windows) -> tuple[Windows, Windows]:
@@ -30,45 +30,56 @@ def inverse(window: Windows) -> Windows:
     return np.stack([-low / (high - low), (1 - low) / (high - low)], -1).reshape(4)
 
 
-def refine(a: Floats, b: Floats, window: Windows, steps: tuple[float, ...]) -> tuple[Windows, float]:
+def refine(
+    a: Floats, b: Floats, window: Windows, steps: tuple[float, ...], least: float = -1.0
+) -> tuple[Windows, float]:
     """a, b (P, 32, 32): pairs of pictures, the whole of b being about `window` of a.
 
-    steps: of shift and scale, in shares of the window's size; two tries of each. Returns the window and the pictures'
-    mean correlation in it.
+    steps: of shift and scale, in shares of the window's size; two tries of each, of either axis by itself. Returns the
+    window and the pictures' mean correlation in it; given up where that is below `least` after the first try.
     """
+    a, b = (np.ascontiguousarray(pictures.transpose(1, 0, 2)) for pictures in (a, b))
     best = -2.0
     for step in steps:
         for _ in range(2):
-            sides = window.reshape(2, 1, 2)
-            center, size = sides.mean(-1), sides[..., 1] - sides[..., 0]
-            centers, sizes = center + step * _MOVES[:, 0] * size, size * (1 + step * _MOVES[:, 1])
-            options = np.stack([centers - sizes / 2, centers + sizes / 2], -1)  # (axis, move, side)
-            score = _scores(a, b, options, sizes)
-            at = divmod(int(score.argmax()), len(_MOVES))
-            gained = score[at] > best + 1e-4
-            if gained:
-                best, window = float(score[at]), np.concatenate([options[0, at[1]], options[1, at[0]]])
-            if not gained or at == (0, 0):
+            before = best
+            for axis in (1, 0):
+                sides = window.reshape(2, 1, 2)
+                low, high = sides[axis, 0]
+                moved = (low + high) / 2 + step * _MOVES[:, 0] * (high - low)
+                halves = (high - low) / 2 * (1 + step * _MOVES[:, 1])
+                options = [sides[0], sides[1]]
+                options[axis] = np.stack([moved - halves, moved + halves], -1)
+                score = _scores(a, b, *options)
+                k = int(score.argmax())
+                if score[k] > best + 1e-4:
+                    best = float(score[k])
+                    window = np.concatenate([options[n][k if n == axis else 0] for n in (0, 1)])
+            if best < least:
+                return window, best
+            if best <= before + 1e-4:
                 break
     return window, best
 
 
-def _scores(a: Floats, b: Floats, options: Windows, sizes: Windows) -> npt.NDArray[np.float64]:
-    """(moves down, moves across): mean correlation, less where too little is in common."""
-    of_a = np.clip(options, 0, 1)
-    of_b = (of_a - options[..., :1]) / sizes[..., None]
-    in_a, in_b = (np.diff(sides)[..., 0] for sides in (of_a, of_b))
-    share = np.maximum(in_a[1][:, None] * in_a[0], in_b[1][:, None] * in_b[0])
-    x, y = _separable(a, of_a), _separable(b, of_b)
-    product, in_x, in_y = (np.einsum("ypuxv,ypuxv->yxp", p, q) for p, q in ((x, y), (x, x), (y, y)))
-    correlation = (product / np.sqrt(in_x * in_y + 1e-9)).mean(-1)
-    return np.asarray(correlation - 2 * np.maximum(0, _COMMON - share), np.float64)
+def _scores(a: Floats, b: Floats, across: Windows, down: Windows) -> npt.NDArray[np.float64]:
+    """a, b (32, P, 32): lines of all pictures. across (X, 2), down (Y, 2): sides of windows of a; one of X and Y is 1.
+    Mean correlation (X * Y,), less where too little is in common."""
+    of_a = [np.clip(sides, 0, 1) for sides in (across, down)]
+    of_b = [(own - sides[:, :1]) / np.diff(sides) for own, sides in zip(of_a, (across, down), strict=True)]
+    in_a, in_b = ((np.diff(sides[0]) * np.diff(sides[1]))[:, 0] for sides in (of_a, of_b))
+    every = waves(np.concatenate([*of_a, *of_b]))
+    wide, high, wide_b, high_b = np.split(every, np.cumsum([len(across), len(down), len(across)]))
+    x, y = _separable(a, wide, high), _separable(b, wide_b, high_b)
+    product, in_x, in_y = (np.einsum("yupxv,yupxv->yxp", p, q) for p, q in ((x, y), (x, x), (y, y)))
+    correlation = (product / np.sqrt(in_x * in_y + 1e-9)).mean(-1).ravel()
+    return np.asarray(correlation - 2 * np.maximum(0, _COMMON - np.maximum(in_a, in_b)), np.float64)
 
 
-def _separable(pictures: Floats, sides: Windows) -> Floats:
-    """Weighted spectra of all combinations of 9 windows down with 9 across: (9, P, 12, 9, 12)."""
-    across, down = waves(sides[0]), waves(sides[1])
-    moves, count, kept = len(across), len(pictures), across.shape[1]
-    rows = np.matmul(down[:, None], pictures[None]).reshape(-1, pictures.shape[-1])
-    both = rows @ across.reshape(-1, pictures.shape[-1]).T
-    return np.asarray(both.reshape(moves, count, kept, moves, kept) * _WEIGHTS, np.float32)
+def _separable(pictures: Floats, wide: Floats, high: Floats) -> Floats:
+    """pictures (32, P, 32); waves: wide (X, 12, 32), high (Y, 12, 32). Weighted spectra (Y, 12, P, X, 12) in all
+    combinations of them."""
+    kept, side = wide.shape[1:]
+    rows = (high.reshape(-1, side) @ pictures.reshape(side, -1)).reshape(-1, side)
+    both = (rows @ wide.reshape(-1, side).T).reshape(len(high), kept, -1, len(wide), kept)
+    return np.asarray(both * _WEIGHTS[:, None, None, :], np.float32)

@@ -18,7 +18,10 @@ Times = npt.NDArray[np.float64]
 SPEEDS = np.array([1, 0.96, 1.04, 0.9, 1.1, 0.83, 1.2, 0.75, 1.33, 0.67, 1.5, 0.58, 1.75, 0.5, 2.0])
 """How much faster one clip may run; in the gaps between them a path of ten seconds stays within half a second."""
 
-_GRAIN = 1 / 16
+_FINE, _STEP = 1 / 64, 4
+"""Seconds to which times are rounded while lines are tried, and how many of these lie between two that are tried."""
+
+_GRAIN = _STEP * _FINE
 """Seconds between offsets that are tried."""
 
 _REACH, _JUMP, _STRAY = 1.0, 0.25, 0.02
@@ -66,24 +69,41 @@ def best_line(x: Floats, y: Floats, a: Times, b: Times, least: float, speeds: Ti
     The score is the correlation of all pictures together, those of a that have no partner included. least: share of
     a's times that must lie within b's.
     """
-    products, own, following = x @ y.T, np.square(y).sum(1), (y[:-1] * y[1:]).sum(1)
-    following = np.append(following, own[-1])
-    energy, rows = float(np.square(x).sum()), np.arange(len(a))
+    table, own, first = _fine(x @ y.T, y, b)
+    energy, width = float(np.square(x).sum()), len(own)
+    rows = width * np.arange(len(a))[:, None]
     best = Line(-2.0, 1.0, 0.0)
     for speed in speeds if len(a) > 2 else speeds[:1]:
-        at = speed * a
-        beyond = (1 - least) * (at[-1] - at[0])
-        offsets = np.arange(b[0] - at[0] - beyond, max(b[-1] - at[-1] + beyond, b[0] - at[0] - beyond) + _GRAIN, _GRAIN)
-        found = Moments.at(at + offsets[:, None], b)
-        then, share = found.next(len(b)), found.share
-        product = (1 - share) * products[rows, found.low] + share * products[rows, then]
-        size = (1 - share) ** 2 * own[found.low] + share**2 * own[then] + 2 * share * (1 - share) * following[found.low]
-        total = np.where(found.inside, product, 0).sum(1)
-        score = total / np.sqrt(energy * np.where(found.inside, size, 0).sum(1) + 1e-9)
+        at = speed * (a - a[0])
+        beyond = (1 - least) * at[-1]
+        tried = max(int((b[-1] - b[0] - at[-1] + 2 * beyond) / _GRAIN) + 1, 1)
+        starts = first - int(beyond / _FINE) + np.rint(at / _FINE).astype(np.int64)
+        places = starts[:, None] + _STEP * np.arange(tried)
+        np.minimum(np.maximum(places, 0, out=places), width - 1, out=places)  # both ends hold zeros
+        total, size = table.take(places + rows).sum(0), own.take(places).sum(0)
+        score = total / np.sqrt(energy * size + 1e-9)
         k = int(score.argmax())
         if score[k] > best.score + (1e-3 if best.score > -2 else 0):
-            best = Line(float(score[k]), float(speed), float(offsets[k]))
+            best = Line(
+                float(score[k]),
+                float(speed),
+                float(b[0] - speed * a[0] + _STEP * _FINE * k - int(beyond / _FINE) * _FINE),
+            )
     return best
+
+
+def _fine(products: Floats, y: Floats, b: Times) -> tuple[Floats, Floats, int]:
+    """Products (N, M) with pictures y (M, D) at times b, and squares of these, at steps of `_FINE`: (N, K), (K,), zero
+    beyond the clip's ends; and which of the steps is b's first time."""
+    margin = int(0.5 * (b[-1] - b[0]) / max(len(b) - 1, 1) / _FINE)
+    steps = np.arange(-margin - 1, int((b[-1] - b[0]) / _FINE) + margin + 2)
+    found = Moments.at(b[0] + steps * _FINE, b)
+    found.inside[[0, -1]] = False
+    own, then = np.square(y).sum(1), found.next(len(b))
+    following = np.append((y[:-1] * y[1:]).sum(1), own[-1])
+    share, rest = (np.where(found.inside, part, 0).astype(np.float32) for part in (found.share, 1 - found.share))
+    squares = rest**2 * own[found.low] + share**2 * own[then] + 2 * share * rest * following[found.low]
+    return rest * products[:, found.low] + share * products[:, then], squares, margin + 1
 
 
 def path(x: Floats, y: Floats, a: Times, b: Times, line: Line) -> Moments:
@@ -95,13 +115,12 @@ def path(x: Floats, y: Floats, a: Times, b: Times, line: Line) -> Moments:
     products, rows = x @ y.T, np.arange(len(a))[:, None]
     alike = (1 - found.share) * products[rows, found.low] + found.share * products[rows, found.next(len(b))]
     value = np.where(found.inside, np.maximum(alike, 0), 0) - _STRAY * np.abs(strays)
-    score, steps = value[0], []
+    score, scores = value[0], []
     for following in value[1:]:
-        top = int(score.argmax())
-        stays = score >= score[top] - _JUMP
-        steps.append(np.where(stays, np.arange(len(strays)), top))
-        score = np.where(stays, score, score[top] - _JUMP) + following
+        scores.append(score)
+        score = np.maximum(score, score.max() - _JUMP) + following
     taken = [int(score.argmax())]
-    for step in steps[::-1]:
-        taken.append(int(step[taken[-1]]))
+    for score in scores[::-1]:
+        top = int(score.argmax())
+        taken.append(taken[-1] if score[taken[-1]] >= score[top] - _JUMP else top)
     return Moments.at(wanted[np.arange(len(a)), taken[::-1]], b)

@@ -36,8 +36,9 @@ _TRUST = 6.0
 def spectra(pictures: npt.NDArray[Any], windows: Windows) -> Floats:
     """Pictures (N, 32, 32) in each of the windows (K, 4) -> (N, K, 12, 12), vertical frequency first."""
     down, across = waves(windows[:, 2:]), waves(windows[:, :2])
-    rows = np.einsum("kus,nst->nkut", down, np.asarray(pictures, np.float32), optimize=True)
-    return np.asarray(rows @ np.swapaxes(across, -1, -2), np.float32)
+    pixels = np.asarray(pictures, np.float32)
+    rows = (pixels.reshape(-1, SIDE) @ across.reshape(-1, SIDE).T).reshape(len(pixels), SIDE, len(across), KEPT)
+    return np.matmul(down, rows.transpose(0, 2, 1, 3))
 
 
 def waves(sides: Windows) -> Floats:
@@ -46,9 +47,9 @@ def waves(sides: Windows) -> Floats:
     The first row takes the mean over the window, the others its mean product with a cosine, times the square root of 2.
     """
     start, length = sides[..., :1], sides[..., 1:] - sides[..., :1]
-    edges = np.clip((np.arange(SIDE + 1) / SIDE - start) / length, 0.0, 1.0)[..., None, :]
-    k = np.arange(KEPT)[:, None]
-    below = np.where(k == 0, edges, np.sqrt(2.0) * np.sin(np.pi * k * edges) / (np.pi * np.maximum(k, 1)))
+    edges = np.clip((np.arange(SIDE + 1) / SIDE - start) / length, 0.0, 1.0)[..., None, :].astype(np.float32)
+    k = np.arange(1, KEPT, dtype=np.float32)[:, None] * np.float32(np.pi)
+    below = np.concatenate([edges, np.sin(k * edges) * (np.float32(np.sqrt(2)) / k)], axis=-2)
     return np.asarray(np.diff(below, axis=-1), np.float32)
 
 

@@ -207,6 +207,14 @@ def test_groups_do_not_depend_on_order_and_keep_the_best() -> None:
         assert grouped(shuffled) == expected
 
 
+@pytest.mark.parametrize("count", [0, 1, 9])
+def test_identical_clips_are_one_group_and_a_clip_alone_is_none(count: int) -> None:
+    pictures, times = sampled(list(film(SCENE)))
+    found = grouped([track(f"{k}", pictures, times) for k in range(count)])
+    assert [len(group.members) for group in found] == ([9] if count == 9 else [])
+    assert all(similarity == 1 for group in found for similarity in group.similarity.values())
+
+
 def test_pieces_of_one_shot_are_no_copies() -> None:
     mine, times = sampled(list(film(LIVELY)))
     a, b = track("a", mine, times), track("b", mine, times)

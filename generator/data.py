@@ -1,60 +1,107 @@
-"""From the manifest to tensors: which clips, which frames of them, in which order.
+"""From the manifest to frames: which clips, which frames of them, in which shape, with which text.
 
-Everything is keyed by clip id: pixels, latents and captions meet by it and by nothing else. The order of the data is
-a pure function of (seed, epoch, ids), so a training can go on from any step.
+Everything is keyed by clip id: pixels, latents and captions meet by it and by nothing else.
 """
-
-# mypy: disable-error-code="no-any-return, no-untyped-call"
 
 from __future__ import annotations
 
-import hashlib
+import math
 import os
+import re
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
-import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
-from torch import Tensor
 
-from manifests.ids import part_id
+from manifests.buckets import Bucketing, Shape
+from manifests.ids import fingerprint
 from manifests.media.read import read_frames
 from manifests.reviews import READS, as_reviewed
 from manifests.store import read_clips
 from manifests.types import MediaError
 
-_CLIPS_PER_PART = 32
-_SIZES = ("height", "width", "fps")
-Tick = Callable[[int, int], None]
-"""Called with (done, total)."""
+_NUMBERS = ("height", "width", "fps", "aspect")
+_OPTIONAL = (*READS, *_NUMBERS, "start_frame", "end_frame", "bucket", "subsets")
+_RATE = re.compile(r" ?FPS-\d+$")
+_LONG = 1e6
+"""Seconds that an image is said to last, so that every length has room for it."""
+
+STILL = ":still"
+"""Ends the id of a clip's middle frame, which is an image to train on."""
 
 
 @dataclass(frozen=True, slots=True)
 class DataConfig:
-    """What of a clip is trained on: `frames` frames at `fps` from its middle, the central square, `size` pixels.
+    """What is trained on. The simple case: `frames` frames at `fps` from the middle of each sampled clip, scaled and
+    cut to `size` pixels of height and as many of width, or `width` of them.
 
     fill: a clip must last at least this share of frames / fps seconds; what is missing repeats its last frame.
+    buckets: clips become tensors of several shapes, at an area of size x width, and of several lengths and rates; the
+        text of a clip then ends in the rate of its frames. `frames`, `size`, `width` and `fps` are those of samples.
+    tokens: of transformer and text in a batch; each bucket has batches of as many clips as that allows. 0: batches have
+        as many clips as the training says.
+    pack: clips of all buckets stand in one sequence of at most `tokens`, and a batch is so many sequences.
+    subset: only clips of this subset of the manifest.
+    images: share of the batches that are images, as one-frame videos: those of the manifest, or else the middle frame
+        of each clip. Of a frame pack: share of the clips. (All images is `frames=1`.)
     """
 
     frames: int = 17
     size: int = 64
     fps: float = 8.0
     fill: float = 0.5
+    width: int = 0
+    buckets: Bucketing | None = None
+    tokens: int = 0
+    pack: bool = False
+    subset: str = ""
+    images: float = 0.0
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.images < 1:
+            raise ValueError(f"images must be a share from 0 to below 1, got {self.images}; all images is frames=1.")
+        if self.pack and not self.tokens:
+            raise ValueError("a frame pack needs tokens, the budget of one sequence.")
+
+    @property
+    def shown(self) -> Shape:
+        """Of samples, and of all clips where there are no buckets."""
+        return Shape(self.size, self.width or self.size, self.frames, self.frames / self.fps)
+
+    @property
+    def area(self) -> float:
+        """Side of a square picture with as many pixels."""
+        return math.sqrt(self.size * (self.width or self.size))
+
+    @property
+    def geometry(self) -> str:
+        """Fingerprint of what decides the pixels of a clip; subsets, shares and budgets do not."""
+        return fingerprint(replace(self, tokens=0, pack=False, subset="", images=0.0))
+
+    def shape(self, row: Row) -> Shape:
+        """Of what a clip becomes. Raises ValueError for a bucket that is none of `buckets`."""
+        shape = self.buckets.shape(row.bucket, self.area) if self.buckets and row.bucket else self.shown
+        return replace(shape, frames=1) if row.still else shape
+
+    def rate(self, row: Row) -> float:
+        """Frames a second of what a clip becomes; 0 for an image."""
+        shape, seconds = self.shape(row), (row.end - row.start) / 1e6
+        if shape.frames == 1:
+            return 0.0
+        if not self.buckets:
+            return self.fps
+        return shape.frames / (min(seconds, shape.seconds) if shape.seconds else seconds)
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One clip to train on. start, end: microseconds, half open. height, width, fps: of the film; 0 where the manifest
-    does not say."""
+    """One clip to train on. start, end: microseconds, half open. height, width, fps, aspect (width to height as shown):
+    of the film; 0 where the manifest does not say. still: it is an image."""
 
     id: str
     uri: str
@@ -64,13 +111,24 @@ class Row:
     height: int = 0
     width: int = 0
     fps: float = 0.0
+    aspect: float = 0.0
+    bucket: str = ""
+    subsets: tuple[str, ...] = ()
+    still: bool = False
+
+    @property
+    def group(self) -> str:
+        """Clips of one group have one shape."""
+        return f"{self.bucket.partition('/')[0]}/image" if self.still else self.bucket
 
     def micro(self, config: DataConfig) -> list[float]:
         """The numbers of `generator.dit.stiv.MICRO`: what is known of how the frames came about."""
-        height, width = self.height or config.size, self.width or config.size
-        scale = config.size / min(height, width)
-        top, left = ((round(side * scale) - config.size) // 2 for side in (height, width))
-        return [height, width, top, left, max(self.fps, config.fps) / config.fps, config.frames]
+        shape = config.shape(self)
+        height, width = self.height or shape.height, self.width or shape.width
+        scale = max(shape.height / height, shape.width / width)
+        top, left = (round(height * scale) - shape.height) // 2, (round(width * scale) - shape.width) // 2
+        rate = config.rate(self) or config.fps
+        return [height, width, top, left, max(self.fps, rate) / rate, shape.frames]
 
 
 def read_rows(folder: str | os.PathLike[str]) -> list[Row]:
@@ -78,11 +136,11 @@ def read_rows(folder: str | os.PathLike[str]) -> list[Row]:
     reviewed clips, their part of a clip and their caption count; a part has an id of its own, so that nothing that was
     cached of the whole clip is taken for it.
 
-    Raises ValueError when there is no manifest, it was not judged yet, or no row is sampled.
+    Raises ValueError when there is no manifest, it was not judged yet, or no row is sampled. Warns of missing captions.
     """
     columns = ["clip_id", "uri", "start_us", "end_us", "caption"]
     try:
-        table = read_clips(folder, columns, where=pc.field("sampled"), optional=(*READS, *_SIZES))
+        table = read_clips(folder, columns, where=pc.field("sampled"), optional=_OPTIONAL)
     except pa.ArrowInvalid as error:
         raise ValueError(
             f"{folder}: the manifest lacks one of the columns that training reads, {', '.join(columns)} and sampled; "
@@ -95,13 +153,101 @@ def read_rows(folder: str | os.PathLike[str]) -> list[Row]:
             r["start_us"],
             r["end_us"],
             r["caption"] or "",
-            *(r.get(name) or 0 for name in _SIZES),
+            height=r.get("height") or 0,
+            width=r.get("width") or 0,
+            fps=r.get("fps") or 0.0,
+            aspect=r.get("aspect") or 0.0,
+            bucket=r.get("bucket") or "",
+            subsets=tuple(r.get("subsets") or ()),
+            still=r.get("start_frame") is not None and r.get("end_frame") == r["start_frame"] + 1,
         )
         for whole, r in zip(table.to_pylist(), as_reviewed(table).to_pylist(), strict=True)
     ]
     if not rows:
         raise ValueError(f"no row is sampled in {folder}; loosen the rules with `vidcurate judge {folder}`.")
+    silent = sum(not row.caption for row in rows)
+    if silent:
+        warnings.warn(
+            f"{silent} of {len(rows)} clips have no caption and are trained on with the empty text; "
+            f"`vidcurate caption {folder}` writes captions.",
+            stacklevel=2,
+        )
     return sorted(rows, key=lambda row: row.id)
+
+
+def chosen(rows: Sequence[Row], config: DataConfig) -> list[Row]:
+    """What a stage trains on: the rows of its subset that have a bucket, and its images, with the texts it is told.
+
+    Raises ValueError where nothing is left. Warns, once, of clips without a bucket.
+    """
+    there = sorted({name for row in rows for name in row.subsets})
+    found = [row for row in rows if not config.subset or config.subset in row.subsets]
+    if not found:
+        raise ValueError(
+            f"none of the {len(rows)} sampled clips is in the subset {config.subset!r}; the manifest has "
+            f"{', '.join(there) or 'no subsets'}."
+        )
+    if config.frames == 1:
+        found = [replace(row, still=True) for row in found]
+    if config.buckets:
+        found = _bucketed(found, config.buckets)
+    films = [row for row in found if not row.still or config.frames == 1]
+    if not films:
+        raise ValueError(f"all {len(found)} sampled clips are images; train on them with frames=1.")
+    stills: list[Row] = []
+    if config.images:
+        stills = [row for row in found if row.still] or [_middle(row) for row in films]
+    return [replace(row, caption=with_rate(row.caption, config, row)) for row in [*films, *stills]]
+
+
+def _bucketed(rows: Sequence[Row], buckets: Bucketing) -> list[Row]:
+    """Of the rows that have a bucket. The manifest's names count where all of them are names of these buckets."""
+    known = {f"{picture}/{length}" for picture in buckets.axes[0] for length in buckets.axes[1]}
+    names: Iterable[str | None]
+    if {row.bucket for row in rows} <= known:
+        names = [row.bucket for row in rows]
+    else:
+        names = buckets.assign(_measures(rows)).to_pylist()
+    found = [replace(row, bucket=name) for row, name in zip(rows, names, strict=True) if name]
+    if not found:
+        raise ValueError(
+            f"none of the {len(rows)} sampled clips fits a bucket: pictures {_some(buckets.axes[0])}; lengths "
+            f"{_some(buckets.axes[1])}."
+        )
+    if len(found) < len(rows):
+        without = len(rows) - len(found)
+        warnings.warn(f"{without} of {len(rows)} clips fit no bucket and are left out of training.", stacklevel=3)
+    return found
+
+
+def _measures(rows: Sequence[Row]) -> pa.Table:
+    """The columns that buckets look at."""
+    aspects = [row.aspect or (row.width / row.height if row.height and row.width else None) for row in rows]
+    return pa.table(
+        {
+            "clip_id": pa.array([row.id for row in rows], pa.string()),
+            "aspect": pa.array(aspects, pa.float64()),
+            "height": pa.array([row.height or None for row in rows], pa.int32()),
+            "duration_s": pa.array([_LONG if row.still else (row.end - row.start) / 1e6 for row in rows], pa.float64()),
+        }
+    )
+
+
+def _some(names: Sequence[str]) -> str:
+    return ", ".join(names[:6]) + (", ..." if len(names) > 6 else "")
+
+
+def _middle(row: Row) -> Row:
+    """The image in the middle of a clip."""
+    return replace(row, id=row.id + STILL, still=True)
+
+
+def with_rate(caption: str, config: DataConfig, row: Row) -> str:
+    """The caption, whose last word is the rate of the frames, where it tells one or rates vary; none of an image."""
+    rate, plain = round(config.rate(row)), _RATE.sub("", caption)
+    if plain == caption and not config.buckets:
+        return caption
+    return f"{plain} FPS-{rate}".strip() if rate else plain
 
 
 def _part_id(whole: Mapping[str, object], part: Mapping[str, object]) -> str:
@@ -113,10 +259,15 @@ def _part_id(whole: Mapping[str, object], part: Mapping[str, object]) -> str:
 
 
 def frame_times(row: Row, config: DataConfig) -> list[int]:
-    """Microseconds of the wanted frames: a window in the middle of the clip, or all of it and its last frame again.
+    """Microseconds of the wanted frames: of a bucket, evenly spread over what its shape shows; else a window in the
+    middle of the clip, or all of it and its last frame again. Of an image, its middle.
 
     Raises MediaError for a clip that is too short.
     """
+    if row.still:
+        return [(row.start + row.end) // 2]
+    if config.buckets:
+        return [int(time) for time in config.shape(row).times(row.start, row.end)]
     window = config.frames / config.fps * 1e6
     length = row.end - row.start
     if length < config.fill * window:
@@ -128,123 +279,25 @@ def frame_times(row: Row, config: DataConfig) -> list[int]:
 
 
 def read_clip(row: Row, config: DataConfig) -> npt.NDArray[np.uint8]:
-    """(F, size, size, 3) RGB. Raises MediaError when the clip is too short or cannot be read."""
-    times = frame_times(row, config)
-    frames = read_frames(row.uri, times[0], times[-1] + 1, times, short=config.size)
+    """(F, H, W, 3) RGB, the middle of the picture that has the shape's aspect ratio. Raises MediaError when the clip is
+    too short or cannot be read."""
+    shape, times = config.shape(row), frame_times(row, config)
+    frames = read_frames(row.uri, times[0], times[-1] + 1, times, short=_short_side(row, shape))
     height, width = frames.shape[1:3]
-    side = min(height, width)
-    top, left = (height - side) // 2, (width - side) // 2
-    frames = frames[:, top : top + side, left : left + side]
-    if side != config.size:  # films smaller than the recipe's size are not enlarged by the reader
-        frames = np.stack([cv2.resize(f, (config.size, config.size), interpolation=cv2.INTER_AREA) for f in frames])
+    scale = max(shape.height / height, shape.width / width)
+    rows, columns = min(round(shape.height / scale), height), min(round(shape.width / scale), width)
+    top, left = (height - rows) // 2, (width - columns) // 2
+    frames = frames[:, top : top + rows, left : left + columns]
+    if (rows, columns) != (shape.height, shape.width):  # the reader does not enlarge
+        size = (shape.width, shape.height)
+        frames = np.stack([cv2.resize(f, size, interpolation=cv2.INTER_AREA) for f in frames])  # type: ignore[misc]
     return np.ascontiguousarray(frames)
 
 
-class TensorCache:
-    """Tensors by clip id in safetensors parts of one folder. Each part names the maker of what it holds.
-
-    Raises ValueError when the folder holds parts of another maker, or damaged ones.
-    """
-
-    def __init__(self, folder: Path, maker: str, what: str) -> None:
-        self.folder, self.maker, self.what = folder, maker, what
-        self._files: dict[str, safe_open] = {}
-        for part in sorted(folder.glob("*.safetensors")):
-            self._open(part)
-
-    def __contains__(self, clip_id: str) -> bool:
-        return clip_id in self._files
-
-    def __getitem__(self, clip_id: str) -> Tensor:
-        return self._files[clip_id].get_tensor(clip_id)
-
-    def add(self, tensors: Mapping[str, Tensor]) -> None:
-        """One more part; written under a temporary name and renamed."""
-        self.folder.mkdir(parents=True, exist_ok=True)
-        part = self.folder / f"{part_id(tensors)}.safetensors"
-        fresh = part.with_name(f".{part.name}.tmp")
-        save_file(dict(tensors), fresh, metadata={"maker": self.maker})
-        fresh.replace(part)
-        self._open(part)
-
-    def _open(self, part: Path) -> None:
-        try:
-            opened = safe_open(part, framework="pt")
-        except SafetensorError as error:
-            raise ValueError(f"{part}: these cached {self.what} cannot be read ({error}); delete the file.") from error
-        maker = (opened.metadata() or {}).get("maker")
-        if maker != self.maker:
-            raise ValueError(
-                f"{self.folder}: the cached {self.what} were made by {maker}, but {self.maker} is in use; "
-                f"delete that folder to make them again."
-            )
-        self._files.update(dict.fromkeys(opened.keys(), opened))
-
-
-def cache_pixels(rows: Sequence[Row], config: DataConfig, cache: TensorCache, tick: Tick) -> list[Row]:
-    """Decodes what the cache lacks, (F, size, size, 3) uint8 per clip, and returns the rows that it then holds.
-
-    Clips that are too short or cannot be read are left out with one warning that names them.
-    Raises ValueError when no clip is left.
-    """
-    failures: dict[str, str] = {}
-    lacking = [row for row in rows if row.id not in cache]
-    for start in range(0, len(lacking), _CLIPS_PER_PART):
-        part: dict[str, Tensor] = {}
-        for number, row in enumerate(lacking[start : start + _CLIPS_PER_PART], start):
-            try:
-                part[row.id] = torch.from_numpy(read_clip(row, config))
-            except (MediaError, OSError) as error:
-                failures[row.id] = str(error)
-            tick(number + 1, len(lacking))
-        if part:
-            cache.add(part)
-    if failures:
-        named = "; ".join(f"{clip}: {why}" for clip, why in failures.items())
-        warnings.warn(f"{len(failures)} of {len(rows)} clips are left out of training. {named}", stacklevel=2)
-    usable = [row for row in rows if row.id in cache]
-    if not usable:
-        raise ValueError(
-            f"none of the {len(rows)} sampled clips can be trained on; the first: {next(iter(failures.values()))}"
-        )
-    return usable
-
-
-def pixel_batch(cache: TensorCache, ids: Sequence[str]) -> Tensor:
-    """(B, 3, F, H, W) float32 in [-1, 1]."""
-    return torch.stack([cache[clip] for clip in ids]).permute(0, 4, 1, 2, 3).float() / 127.5 - 1
-
-
-def cache_latents(vae: Any, ids: Sequence[str], pixels: TensorCache, cache: TensorCache, tick: Tick) -> None:
-    """Encodes what the cache lacks: mean and log variance of each clip, (2, C, T, h, w) float32, unscaled."""
-    device = next(vae.parameters()).device
-    lacking = [clip for clip in ids if clip not in cache]
-    for start in range(0, len(lacking), _CLIPS_PER_PART):
-        part = {}
-        for number, clip in enumerate(lacking[start : start + _CLIPS_PER_PART], start):
-            with torch.no_grad():
-                moments = vae.encode_moments(pixel_batch(pixels, [clip]).to(device))
-            part[clip] = torch.cat(moments).cpu()
-            tick(number + 1, len(lacking))
-        cache.add(part)
-
-
-def order(ids: Sequence[str], seed: int, epoch: int) -> list[str]:
-    """A permutation that depends on nothing but its arguments, as a set: the same on every machine and version."""
-    return sorted(ids, key=lambda clip: hashlib.blake2b(f"{seed}/{epoch}/{clip}".encode(), digest_size=16).digest())
-
-
-def batches(ids: Sequence[str], seed: int, size: int, first: int = 0) -> Iterator[list[str]]:
-    """Batches of clip ids without end, from number `first` on; a batch may span two epochs, so none is ever empty."""
-    assert ids, "somebody checked that there is data"
-    epoch, place = -1, first * size
-    ordered: list[str] = []
-    while True:
-        batch: list[str] = []
-        for _ in range(size):
-            if place // len(ids) != epoch:
-                epoch = place // len(ids)
-                ordered = order(ids, seed, epoch)
-            batch.append(ordered[place % len(ids)])
-            place += 1
-        yield batch
+def _short_side(row: Row, shape: Shape) -> int:
+    """Of a film's picture that just covers the shape; enough of it where the film's aspect ratio is not known."""
+    aspect = row.aspect or (row.width / row.height if row.height and row.width else 0)
+    if not aspect:
+        return max(shape.height, shape.width)
+    height = max(shape.height, shape.width / aspect)
+    return math.ceil(min(height, height * aspect) - 1e-6)

@@ -27,6 +27,13 @@ class Draws:
         """Of the samples in these places of the global batch, at what the parts name (seed, model, step)."""
         return cls([seed_of(*parts, slot) for slot in slots])
 
+    def apart(self) -> list[Draws]:
+        """Of each sample by itself; they go on where this one is."""
+        parts = [Draws([]) for _ in self.generators]
+        for part, generator in zip(parts, self.generators, strict=True):
+            part.generators = [generator]
+        return parts
+
     def __len__(self) -> int:
         return len(self.generators)
 

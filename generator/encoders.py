@@ -25,7 +25,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from generator.data import TensorCache
+from generator.caches import TensorCache
 from generator.dit.positions import stretched
 from generator.text import Embedding
 from manifests.offline import is_offline

@@ -17,8 +17,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from generator.data import batches
 from generator.draws import Draws, seed_of
+from generator.feed import Feed
 from generator.recipes import Training
 from generator.run import Run
 
@@ -32,15 +32,12 @@ class Learnt:
     parts: Mapping[str, float] = field(default_factory=dict)
 
 
-Fetch = Callable[[list[str], list[int]], Any]
-"""(clip ids, their places in the global batch) -> a batch"""
-
 Learn = Callable[[Any, Draws, int], Learnt]
 """(batch, its random numbers, step)"""
 
 
 def fit(
-    name: str, model: nn.Module, learn: Learn, fetch: Fetch, how: Training, run: Run, only: Sequence[str] = ()
+    name: str, model: nn.Module, learn: Learn, feed: Feed, how: Training, run: Run, only: Sequence[str] = ()
 ) -> None:
     """Trains `model` in place and leaves it in evaluation mode with the weights to export.
 
@@ -51,18 +48,18 @@ def fit(
     optimizer = torch.optim.AdamW(trained.values(), how.lr, how.betas, how.eps, how.weight_decay)
     average = {key: value.detach().clone() for key, value in trained.items()} if how.ema else {}
     start = run.resume(name, model, list(trained), optimizer, average)
-    slots = list(range(how.batch))
+    parts = feed.parts(start, how.steps)
     model.train()
-    for step, ids in zip(range(start, how.steps), batches(run.ids, run.recipe.seed, how.batch, start), strict=False):
+    for step in range(start, how.steps):
         began = time.perf_counter()
-        torch.manual_seed(seed_of(run.recipe.seed, name, step))  # of what models draw themselves, such as dropout
-        batch = fetch(ids, slots)
+        part = next(parts)
         fetched = time.perf_counter()
+        torch.manual_seed(seed_of(run.recipe.seed, name, step))  # of what models draw themselves, such as dropout
 
         lr = how.lr * learning_rate(step, how)
         for group in optimizer.param_groups:
             group["lr"] = lr
-        learnt = learn(batch, Draws.of(slots, run.recipe.seed, name, step), step)
+        learnt = learn(part.batch, Draws.of(part.slots, run.recipe.seed, name, step), step)
         value = learnt.loss.item()
         optimizer.zero_grad(set_to_none=True)
         learnt.loss.backward()
@@ -81,7 +78,7 @@ def fit(
 
         seconds = time.perf_counter() - began
         record = {"step": step + 1, "model": name, "loss": value, **learnt.parts, "lr": lr, "grad_norm": norm}
-        record |= {"samples_per_s": len(ids) / seconds, "tokens_per_s": learnt.tokens / seconds}
+        record |= {"samples_per_s": part.world / seconds, "tokens_per_s": learnt.tokens / seconds}
         record |= {"data_share": (fetched - began) / seconds}
         if (step + 1) % how.log_every == 0 or step in (0, how.steps - 1):
             run.log(record)

@@ -6,7 +6,7 @@ Change a field with `dataclasses.replace(recipes.tiny_cogvideox(), seed=1)`.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from generator import torch_needed  # noqa: F401  (raises the sentence that names the extra)
@@ -16,6 +16,7 @@ import torch
 
 from generator.data import DataConfig
 from generator.dit import sizes as dit_sizes
+from generator.feed import Loading
 from generator.systems import Config
 from generator.systems.base import Dropping
 from generator.systems.cogvideox import CogVideoX
@@ -86,7 +87,7 @@ class Recipe:
 
     stages: none trains a VAE alone. samples: videos drawn at the end, with the captions of that many clips. threads: of
     the CPU. Small models gain little from more than one, lose half where another process holds a core, and compute
-    other last digits.
+    other last digits. loading: how clips are read, which changes no result.
     Raises ValueError where the parts do not fit together.
     """
 
@@ -102,6 +103,7 @@ class Recipe:
     sample_steps: int = 50
     guidance: float = 6.0
     threads: int = 1
+    loading: Loading = field(default=Loading(), compare=False)
 
     def __post_init__(self) -> None:
         space, names = self.vae.spatial_compression_ratio, [stage.name for stage in self.stages]

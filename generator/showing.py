@@ -14,7 +14,8 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from generator.data import TensorCache, order, pixel_batch
+from generator.caches import Pixels, pixel_batch
+from generator.feed import order
 from generator.progress import Progress
 from generator.recipes import Recipe
 from generator.sample import sample_videos, to_pixels, write_mp4
@@ -22,7 +23,7 @@ from generator.systems.base import System
 
 
 @torch.no_grad()
-def show_reconstructions(vae: Any, pixels: TensorCache, ids: Sequence[str], file: Path) -> float:
+def show_reconstructions(vae: Any, pixels: Pixels, ids: Sequence[str], file: Path) -> float:
     """A picture of up to four clips, each above what the VAE makes of it. Returns the mean PSNR of up to 32, dB."""
     device = next(vae.parameters()).device
     shown, psnr = [], []

@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,18 +18,18 @@ from generator import torch_needed  # noqa: F401  (raises the sentence that name
 
 # isort: split
 import torch
-from torch import Tensor
 
 from generator import systems
-from generator.data import TensorCache, cache_latents, cache_pixels, pixel_batch, read_rows
+from generator.data import DataConfig, read_rows
 from generator.draws import Draws, seed_of
 from generator.interop import export, load, weights_fingerprint
 from generator.loop import Learn, Learnt, fit
+from generator.material import Material, spread
 from generator.progress import Progress, listener
 from generator.recipes import Recipe
 from generator.run import Run, forget
 from generator.showing import draw_samples, show_reconstructions
-from generator.systems.base import Batch, System
+from generator.systems.base import Batch, Packed, System
 from generator.vae import sizes as vaes
 from generator.vae.training import vae_loss
 from manifests.ids import fingerprint
@@ -61,52 +61,42 @@ def train(
         forget(out)
     with listener(progress) as report, torch.random.fork_rng(), _threads(recipe.threads):
         rows = read_rows(folder)
-        made_by, kept = f"settings {fingerprint(recipe.data)}", Path(cache or out / "cache")
-        pixels = TensorCache(kept / f"pixels-{fingerprint(recipe.data)}", made_by, "pixels")
-        rows = cache_pixels(rows, recipe.data, pixels, lambda done, total: report("decode", done, total, {}))
+
+        def material(data: DataConfig) -> Material:
+            return Material(rows, data, Path(cache or out / "cache"), recipe.loading, report, device)
+
+        clips = material(recipe.data)
         taken = None if vae_from is None else _taken(vae_from, recipe)
-        run = Run(out, recipe, rows, report, "" if taken is None else weights_fingerprint(taken))
+        run = Run(out, recipe, clips.rows, report, "" if taken is None else weights_fingerprint(taken))
         if not run.open(folder):
             return out
 
-        def videos(ids: list[str]) -> Tensor:
-            return pixel_batch(pixels, ids).to(device)
-
         vae = (taken or _seeded(recipe.seed, "vae", lambda: vaes.build(recipe.vae))).to(device)
         if taken is None:
-            fit("vae", vae, vae_loss(vae, recipe.vae_loss), lambda ids, _: videos(ids), recipe.vae_training, run)
+            how = recipe.vae_training
+            fit("vae", vae, vae_loss(vae, recipe.vae_loss), clips.videos(recipe.seed, how.batch), how, run)
         vae.requires_grad_(False)
-
         maker = weights_fingerprint(vae)
-        latents = TensorCache(kept / (f"latents-{maker}" if cache else "latents"), f"VAE {maker}", "latents")
-        cache_latents(vae, run.ids, pixels, latents, lambda done, total: report("encode", done, total, {}))
+        named = f"latents-{maker}" if cache else "latents"
+        latents = clips.encode(vae, maker, named)
         if taken is None:
-            vae.config = dataclasses.replace(vae.config, scaling_factor=1 / _spread(latents, run.ids))
+            vae.config = dataclasses.replace(vae.config, scaling_factor=1 / spread(latents, clips.ids))
         export(vae, out / "vae")
         if not recipe.stages:
-            psnr = show_reconstructions(vae, pixels, run.ids, out / "samples" / "vae.png")
+            psnr = show_reconstructions(vae, clips.pixels, clips.ids, out / "samples" / "vae.png")
             run.close(_results({"vae": vae}, psnr))
             return out
 
         system = _seeded(recipe.seed, "transformer", recipe.system.build).to(device)
         system.use(vae)
-        by_id = {row.id: row for row in rows}
-
-        def batch(ids: list[str], slots: list[int]) -> Batch:
-            return Batch(
-                torch.stack([latents[clip] for clip in ids]).to(device),
-                [by_id[clip].caption for clip in ids],
-                slots,
-                lambda: videos(ids),
-                torch.tensor([by_id[clip].micro(recipe.data) for clip in ids], device=device),
-            )
-
         for stage in recipe.stages:
-            fit(stage.name, system, diffusion(system, stage.training.batch), batch, stage.training, run, stage.only)
+            how = stage.training
+            feed = clips.batches(system, vae, recipe.seed, how.batch)
+            fit(stage.name, system, diffusion(system, how.batch), feed, how, run, stage.only)
         models = {"vae": vae, **systems.save(system, out)}
 
-        psnr = show_reconstructions(vae, pixels, run.ids, out / "samples" / "vae.png")
-        captions = {row.id: row.caption for row in rows}
+        psnr = show_reconstructions(vae, clips.pixels, clips.ids, out / "samples" / "vae.png")
+        captions = {row.id: row.caption for row in clips.rows}
         draw_samples(vae, system, recipe, captions, out / "samples", report)
         run.close(_results(models, psnr))
     return out
@@ -133,8 +123,8 @@ def _taken(folder: str | os.PathLike[str], recipe: Recipe) -> Any:
 def diffusion(system: System, world: int) -> Learn:
     """What a system learns from batches that are part of global ones of `world` samples."""
 
-    def learn(batch: Batch, draws: Draws, step: int) -> Learnt:
-        losses = system.losses(batch, draws, world)
+    def learn(batch: Batch | Packed, draws: Draws, step: int) -> Learnt:
+        losses = system.losses(batch, draws, batch.world or world)  # type: ignore[arg-type]
         return Learnt(losses.mean, losses.tokens)
 
     return learn
@@ -153,10 +143,3 @@ def _threads(count: int) -> Iterator[None]:
 def _seeded(seed: int, name: str, build: Callable[[], Any]) -> Any:
     torch.manual_seed(seed_of(seed, name))
     return build()
-
-
-def _spread(latents: TensorCache, ids: Sequence[str]) -> float:
-    """Standard deviation of the latents of these clips, over all channels."""
-    mean = torch.stack([latents[clip][0].double().mean() for clip in ids]).mean()
-    squares = torch.stack([latents[clip][0].double().square() + latents[clip][1].double().exp() for clip in ids])
-    return float((squares.mean() - mean**2).sqrt())

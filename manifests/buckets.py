@@ -59,7 +59,7 @@ class Bucketing(Protocol):
     def assign(self, clips: pa.Table) -> pa.StringArray:
         """Name of each clip's bucket, null where none fits."""
 
-    def shape(self, name: str, side: int) -> Shape:
+    def shape(self, name: str, side: float) -> Shape:
         """What the bucket's clips become where a square picture has `side` pixels a side. Raises ValueError for a name
         that is no bucket's."""
 
@@ -150,7 +150,7 @@ class Buckets:
         names = pa.array([f"{a}/{length.name}" for a in self.aspects for length in self.lengths], pa.string())
         return names.take(pa.array(column * len(self.lengths) + row, mask=none))
 
-    def shape(self, name: str, side: int) -> Shape:
+    def shape(self, name: str, side: float) -> Shape:
         """The aspect at an area of `side` x `side`, both sides rounded down to multiples of 16."""
         aspect, _, length = name.partition("/")
         known = {each.name: each for each in self.lengths}
@@ -245,7 +245,7 @@ class TokenBuckets:
         open_to = np.maximum((bases[None] < 1.25 * mean_side[:, None]).sum(axis=1), 1)
         return np.asarray(luck(clips["clip_id"].to_pylist(), self.seed) * open_to, np.int64)
 
-    def shape(self, name: str, side: int = 0) -> Shape:
+    def shape(self, name: str, side: float = 0) -> Shape:
         """`side` is not looked at: the name says the base."""
         try:
             size, frames = name.removesuffix("f").split("/")

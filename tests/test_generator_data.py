@@ -11,8 +11,9 @@ import pytest
 pytest.importorskip("torch")
 import torch
 
-from generator import data
-from generator.data import DataConfig, Row, TensorCache, cache_pixels, frame_times, read_clip, read_rows
+from generator import caches
+from generator.caches import TensorCache, cache_pixels
+from generator.data import DataConfig, Row, frame_times, read_clip, read_rows
 from manifests.store import Store
 from manifests.types import MediaError
 from tests.generator_films import write_film
@@ -120,7 +121,7 @@ def test_a_write_that_breaks_off_leaves_no_part(tmp_path: Path, monkeypatch: pyt
         raise OSError("no space left on device")
 
     with monkeypatch.context() as patched, pytest.raises(OSError, match="no space left"):
-        patched.setattr(data, "save_file", full_disk)
+        patched.setattr(caches, "save_file", full_disk)
         cache.add({"b": torch.zeros(3)})
     again = TensorCache(tmp_path, "x", "pixels")
     assert "a" in again and "b" not in again

@@ -9,19 +9,9 @@ import numpy as np
 import pytest
 import torch
 
-from generator.data import (
-    DataConfig,
-    Row,
-    TensorCache,
-    batches,
-    cache_latents,
-    cache_pixels,
-    frame_times,
-    order,
-    pixel_batch,
-    read_clip,
-    read_rows,
-)
+from generator.caches import Pixels, TensorCache, cache_latents, cache_pixels, pixel_batch
+from generator.data import DataConfig, Row, frame_times, read_clip, read_rows
+from generator.feed import batches, order
 from generator.recipes import tiny_cogvideox
 from generator.vae.cogvideox import CogVideoXVae
 from manifests.types import MediaError
@@ -115,10 +105,10 @@ def test_latents_are_those_of_the_vae(manifest: Path, tmp_path: Path) -> None:
     torch.manual_seed(0)
     vae, rows = CogVideoXVae(tiny_cogvideox().vae).eval(), read_rows(manifest)
     pixels = TensorCache(tmp_path / "pixels", "x", "pixels")
-    cache_pixels(rows, CONFIG, pixels, nothing)
+    cache_pixels(rows, CONFIG, pixels, nothing, workers=2)
     ids = [row.id for row in rows]
     latents = TensorCache(tmp_path / "latents", "vae", "latents")
-    cache_latents(vae, ids, pixels, latents, nothing)
+    assert cache_latents(vae, rows, Pixels(rows, CONFIG, pixels), latents, nothing) == rows
     with torch.no_grad():
         expected = torch.stack(vae.encode_moments(pixel_batch(pixels, ids[:1])), dim=1)[0]
     assert torch.allclose(latents[ids[0]], expected.squeeze(0), atol=1e-6) and latents[ids[0]].shape == (2, 4, 2, 4, 4)

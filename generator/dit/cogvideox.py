@@ -12,13 +12,16 @@ Parameter names and configuration are those of diffusers' `CogVideoXTransformer3
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from generator.dit.layers import FeedForward, TimestepEmbedding, joined, modulated, patches_of, zeroed
+from generator.dit.packing import Layout, Rows, apart, attention, together
 from generator.dit.positions import (
     Rotation,
     integer_grid,
@@ -135,10 +138,19 @@ class ExpertNorm(nn.Module):
         self.linear = nn.Linear(config.time_embed_dim, 6 * config.width)
         self.norm = nn.LayerNorm(config.width, config.norm_eps, config.norm_elementwise_affine)
 
-    def forward(self, text: Tensor, video: Tensor, emb: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Returns the modulated sequence [text; video], the gate of text tokens and that of video tokens."""
-        sets = self.linear(F.silu(emb))[:, None].chunk(6, dim=-1)
-        shift, scale, gate, text_shift, text_scale, text_gate = sets
+    def forward(
+        self, text: Tensor, video: Tensor, emb: Tensor, pack: Layout | None = None
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Returns the modulated sequence [text; video], the gate of text tokens and that of video tokens.
+
+        emb: (B, time_embed_dim), of a pack one for each clip."""
+        of_video, of_words = self.linear(F.silu(emb)).chunk(2, dim=-1)
+        if pack is None:
+            of_video, of_words = of_video[:, None], of_words[:, None]
+        else:
+            of_video, of_words = pack.of_video(of_video), pack.of_words(of_words)
+        shift, scale, gate = of_video.chunk(3, dim=-1)
+        text_shift, text_scale, text_gate = of_words.chunk(3, dim=-1)
         text = modulated(self.norm(text), text_shift, text_scale)
         video = modulated(self.norm(video), shift, scale)
         return torch.cat([text, video], dim=1), text_gate, gate
@@ -157,12 +169,12 @@ class JointAttention(nn.Module):
         self.norm_k = nn.LayerNorm(config.attention_head_dim, eps=1e-6)
         self.to_out = nn.ModuleList([nn.Linear(width, width)])
 
-    def forward(self, x: Tensor, by: Rotation | None) -> Tensor:
+    def forward(self, x: Tensor, by: Rotation | None, attend: Any = None) -> Tensor:
         q, k, v = (to(x).unflatten(-1, (self.heads, -1)).transpose(1, 2) for to in (self.to_q, self.to_k, self.to_v))
         q, k = self.norm_q(q), self.norm_k(k)
         if by is not None:
             q, k = rotate(q, by), rotate(k, by)
-        return self.to_out[0](F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2))
+        return self.to_out[0](attention(q, k, v, attend).transpose(1, 2).flatten(2))
 
 
 class Block(nn.Module):
@@ -173,13 +185,15 @@ class Block(nn.Module):
         self.norm2 = ExpertNorm(config)
         self.ff = FeedForward(config.width, dropout=config.dropout)
 
-    def forward(self, text: Tensor, video: Tensor, emb: Tensor, by: Rotation | None) -> tuple[Tensor, Tensor]:
+    def forward(
+        self, text: Tensor, video: Tensor, emb: Tensor, by: Rotation | None, pack: Layout | None = None
+    ) -> tuple[Tensor, Tensor]:
         """text: (B, L, width). video: (B, N, width)."""
         length = text.shape[1]
-        normed, text_gate, gate = self.norm1(text, video, emb)
-        seen = self.attn1(normed, by)
+        normed, text_gate, gate = self.norm1(text, video, emb, pack)
+        seen = self.attn1(normed, by, pack and pack.attend)
         text, video = torch.addcmul(text, text_gate, seen[:, :length]), torch.addcmul(video, gate, seen[:, length:])
-        normed, text_gate, gate = self.norm2(text, video, emb)
+        normed, text_gate, gate = self.norm2(text, video, emb, pack)
         said = self.ff(normed)
         return torch.addcmul(text, text_gate, said[:, :length]), torch.addcmul(video, gate, said[:, length:])
 
@@ -190,8 +204,9 @@ class FinalNorm(nn.Module):
         self.linear = nn.Linear(config.time_embed_dim, 2 * config.width)
         self.norm = nn.LayerNorm(config.width, config.norm_eps, config.norm_elementwise_affine)
 
-    def forward(self, x: Tensor, emb: Tensor) -> Tensor:
-        shift, scale = self.linear(F.silu(emb))[:, None].chunk(2, dim=-1)
+    def forward(self, x: Tensor, emb: Tensor, pack: Layout | None = None) -> Tensor:
+        both = self.linear(F.silu(emb))
+        shift, scale = (both[:, None] if pack is None else pack.of_video(both)).chunk(2, dim=-1)
         return modulated(self.norm(x), shift, scale)
 
 
@@ -217,20 +232,27 @@ class CogVideoXTransformer(nn.Module):
 
     def forward(
         self,
-        x: Tensor,
+        x: Any,
         t: Tensor,
         text: Tensor,
         grid: Tensor | None = None,
         ofs: Tensor | None = None,
         condition: Tensor | None = None,
-    ) -> Tensor:
+        rows: Rows | None = None,
+        flex: bool = False,
+    ) -> Any:
         """x: (B, in_channels, F, H, W) scaled latents; t: (B,) in 0..999; text: (B, L, text_embed_dim).
 
         grid: (N, 3) time, row and column of each token where they are not the integers from 0, N = F / patch_size_t *
         H / patch_size * W / patch_size. ofs: (B,), for models with `ofs_embed_dim` (2.0 at inference). condition: more
         channels, (B, C, F, H, W), put after those of x: `generator.dit.conditions.first_frame` of an image.
         Returns (B, out_channels, F, H, W). Raises ValueError for other shapes and sizes that the patches do not divide.
+
+        rows: a frame pack (see `generator.dit.packing`): then x is a list of clips (in_channels, F, H, W), t and text
+        have one for each, and a list of (out_channels, F, H, W) is returned. flex: with FlexAttention.
         """
+        if rows is not None:
+            return self._packed(x, t, text, rows, flex)
         config = self.config
         x = x if condition is None else torch.cat([x, condition], dim=1)
         patch = (config.patch_size_t or 1, config.patch_size, config.patch_size)
@@ -252,6 +274,32 @@ class CogVideoXTransformer(nn.Module):
         for block in self.transformer_blocks:
             words, video = block(words, video, emb, by)
         return joined(self.proj_out(self.norm_out(self.norm_final(video), emb)), size, patch)
+
+    def _packed(self, clips: Sequence[Tensor], t: Tensor, text: Tensor, rows: Rows, flex: bool) -> list[Tensor]:
+        config = self.config
+        patch = (config.patch_size_t or 1, config.patch_size, config.patch_size)
+        fits = text.ndim == 3 and text.shape[2] == config.text_embed_dim and len(text) == len(clips)
+        wanted = f"text ({len(clips)}, L, {config.text_embed_dim}), got {tuple(text.shape)}"
+        sizes = [patches_of(clip[None], patch, config.in_channels, wanted, fits) for clip in clips]
+        if config.ofs_embed_dim:
+            raise ValueError("models with ofs_embed_dim take no frame packs.")
+        emb, words = self.time_embedding(t), self.patch_embed.text_proj(text)
+        placed = [
+            self._placed(words[k : k + 1], self.patch_embed(clip[None]), size, None)
+            for k, (clip, size) in enumerate(zip(clips, sizes, strict=True))
+        ]
+        texts, videos = [said[0] for said, _ in placed], [seen[0] for _, seen in placed]
+        pack = Layout.of(rows, texts, videos, flex)
+        by = None
+        if config.use_rotary_positional_embeddings:
+            angles = [rotary_angles(integer_grid(*n, device=t.device), config.attention_head_dim) for n in sizes]
+            by = rotation(F.pad(together(rows, angles), (0, 0, pack.words.shape[1], 0))[:, None])
+        said, seen = (self.embedding_dropout(together(rows, tokens)) for tokens in (texts, videos))
+        for block in self.transformer_blocks:
+            said, seen = block(said, seen, emb, by, pack)
+        out = self.proj_out(self.norm_out(self.norm_final(seen), emb, pack))
+        each = apart(rows, out, [len(video) for video in videos])
+        return [joined(tokens[None], size, patch)[0] for tokens, size in zip(each, sizes, strict=True)]
 
     def _placed(
         self, words: Tensor, video: Tensor, size: tuple[int, int, int], grid: Tensor | None

@@ -39,19 +39,30 @@ class Known:
 class Batch:
     """latents: (B, 2, C, T, h, w), mean and log variance, unscaled. texts: B captions. slots: the samples' places in
     the global batch. video: the pixels (B, 3, F, H, W) in [-1, 1], read when called. micro: (B, 6), the numbers of
-    `generator.dit.stiv.MICRO`."""
+    `generator.dit.stiv.MICRO`. world: samples of the global batch, 0 where it is not said."""
 
     latents: Tensor
     texts: list[str]
     slots: list[int]
     video: Callable[[], Tensor]
     micro: Tensor
+    world: int = 0
 
     def clean(self, scale: float, draws: Draws) -> Tensor:
         """A sample of each latent, scaled, (B, C, T, h, w)."""
         mean, logvar = self.latents.unbind(1)
         noise = draws.normal(*mean.shape[1:]).to(mean)
         return (mean + (0.5 * logvar).exp() * noise) * scale
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Packed:
+    """A frame pack: `clips` of different shapes, as batches of one each. rows: the clips of each sequence, by number.
+    world: clips of the global batch."""
+
+    clips: list[Batch]
+    rows: list[list[int]]
+    world: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +104,11 @@ class System(nn.Module):
     def use(self, vae: Any) -> None:
         """From now on latents are those of this VAE."""
         self.scale = vae.config.scaling_factor
+
+    @property
+    def text_length(self) -> int:
+        """Tokens of a text, of all encoders together."""
+        return sum(tower.config.length for tower in self.towers)  # type: ignore[union-attr, misc]
 
     def times(self, draws: Draws, slots: Sequence[int], world: int) -> Tensor:
         """Of the samples in these places of a global batch, (B,)."""

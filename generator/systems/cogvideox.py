@@ -16,7 +16,7 @@ from generator.draws import Draws
 from generator.guidance import dynamic_weight
 from generator.objectives import Schedule, uniform_timesteps
 from generator.samplers import Denoise, ddim
-from generator.systems.base import Batch, Dropping, Guided, Known, Said, System
+from generator.systems.base import Batch, Dropping, Guided, Known, Losses, Packed, Said, System
 from generator.systems.given import draw_given
 from generator.text import HashedWordEncoder, TextConfig
 
@@ -27,7 +27,7 @@ _DROPPING = Dropping()
 class CogVideoX:
     """snr_shift: see `objectives.Schedule`. groups: intervals of explicit uniform sampling, 1 for none. tasks: shares
     of what is given, for models that take an image (in_channels twice out_channels). dynamic: guidance grows over the
-    sampling."""
+    sampling. flex: frame packs are attended to by FlexAttention, on a GPU, instead of under a mask of all pairs."""
 
     dit: DitConfig
     text: TextConfig
@@ -36,6 +36,7 @@ class CogVideoX:
     dropping: Dropping = _DROPPING
     tasks: Mapping[str, float] = field(default_factory=lambda: {"image": 1.0})
     dynamic: bool = False
+    flex: bool = False
 
     def build(self) -> CogVideoXSystem:
         return CogVideoXSystem(self)
@@ -66,12 +67,39 @@ class CogVideoXSystem(System):
         self.config = config
         self.objective: Schedule = Schedule(config.snr_shift)
 
+    def losses(self, batch: Batch | Packed, draws: Draws, world: int) -> Losses:
+        """Of a frame pack, those of its clips as if each were alone."""
+        if isinstance(batch, Packed):
+            return self._packed(batch, draws)
+        return super().losses(batch, draws, world)
+
+    def _packed(self, pack: Packed, draws: Draws) -> Losses:
+        noisy: list[Tensor] = []
+        targets: list[tuple[Tensor, Tensor, Tensor]] = []
+        texts: list[str] = []
+        for clip, own in zip(pack.clips, draws.apart(), strict=True):  # in the order in which a batch draws
+            x0 = clip.clean(self.scale, own)
+            t = self.times(own, clip.slots, pack.world).to(x0.device)
+            noise = own.normal(*x0.shape[1:]).to(x0)
+            texts.append("" if bool(own.uniform() < self.dropping.text) else clip.texts[0])
+            x = self.objective.noised(x0, noise, t)
+            noisy.append((torch.cat([x, self._beside(x, self.known(clip, x0, own))], 1) if self.takes_images else x)[0])
+            targets.append((x0, noise, t))
+        times = torch.cat([t for _, _, t in targets])
+        text = self.towers[0](texts)
+        said = self.transformer(noisy, times, text, rows=pack.rows, flex=self.config.flex)
+        errors = [self.objective.loss(v[None], *target) for v, target in zip(said, targets, strict=True)]
+        tokens = sum(self.tokens(x0, {"text": text[:1]}) for x0, _, _ in targets)
+        return Losses(torch.stack([error.mean() for error in errors]), times, tokens)
+
     @property
     def takes_images(self) -> bool:
         return self.config.dit.in_channels > self.config.dit.out_channels
 
     def times(self, draws: Draws, slots: Sequence[int], world: int) -> Tensor:
-        groups, steps, places = self.config.groups, self.objective.steps, iter(slots)
+        # Where batches vary in size, as those of buckets and packs do, every sample has an interval of its own.
+        groups = world if world % self.config.groups else self.config.groups
+        steps, places = self.objective.steps, iter(slots)
         return draws.each(lambda g: uniform_timesteps(torch.tensor([next(places)]), world, groups, steps, g))
 
     def say(self, texts: Sequence[str], micro: Tensor) -> Said:
@@ -89,8 +117,10 @@ class CogVideoXSystem(System):
     ) -> tuple[Tensor, Tensor | None]:
         if not self.takes_images:
             return self.transformer(x, t, **said), None
-        beside = torch.zeros_like(x) if known is None else known.clean * known.given[:, None, :, None, None]
-        return self.transformer(torch.cat([x, beside], dim=1), t, **said), None
+        return self.transformer(torch.cat([x, self._beside(x, known)], dim=1), t, **said), None
+
+    def _beside(self, x: Tensor, known: Known | None) -> Tensor:
+        return torch.zeros_like(x) if known is None else known.clean * known.given[:, None, :, None, None]
 
     def without(self, known: Known | None, x: Tensor, t: Tensor) -> Known | None:
         return known  # guidance is about the text alone

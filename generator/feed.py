@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
@@ -25,8 +25,8 @@ Plan = Callable[[int], Iterator[list[Unit]]]
 Fetch = Callable[[list[Unit], list[int], int], Any]
 """(units, slots of their clips, clips of the global batch) -> a batch"""
 
-Deal = Callable[[int], Sequence[int]]
-"""Number of units of a batch -> those that this process computes"""
+Deal = Callable[[int], Iterable[Sequence[int]]]
+"""Number of units of a batch -> those that this process computes, pass by pass"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,11 +48,16 @@ class Loading:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Part:
-    """What one process computes at a step. slots: of its clips, of the `world` clips of the global batch."""
+    """What one process computes in one pass. slots: of its clips, of the `world` clips of the global batch."""
 
     slots: list[int]
     world: int
     batch: Any
+
+
+def _whole(count: int) -> list[range]:
+    """One process, in one pass."""
+    return [range(count)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,18 +70,18 @@ class Feed:
     ahead: int = 2
     workers: int = 1
 
-    def parts(self, first: int, last: int, deal: Deal = range) -> Iterator[Part]:
-        """Those of steps `first` to `last` - 1."""
+    def parts(self, first: int, last: int, deal: Deal = _whole) -> Iterator[list[Part]]:
+        """Of the steps `first` to `last` - 1, each the passes of this process."""
         planned = itertools.islice(self.plan(first), last - first)
         if not self.ahead:
             for units in planned:
-                yield self._part(units, deal)
+                yield self._parts(units, deal)
             return
         with ThreadPoolExecutor(max_workers=self.workers) as pool:
-            coming: deque[Future[Part]] = deque()
+            coming: deque[Future[list[Part]]] = deque()
             try:
                 for units in planned:
-                    coming.append(pool.submit(self._part, units, deal))
+                    coming.append(pool.submit(self._parts, units, deal))
                     if len(coming) > self.ahead:
                         yield coming.popleft().result()
                 while coming:
@@ -85,11 +90,13 @@ class Feed:
                 for future in coming:
                     future.cancel()
 
-    def _part(self, units: list[Unit], deal: Deal) -> Part:
+    def _parts(self, units: list[Unit], deal: Deal) -> list[Part]:
         starts = [0, *itertools.accumulate(len(unit) for unit in units)]
-        mine = list(deal(len(units)))
-        slots = [slot for k in mine for slot in range(starts[k], starts[k + 1])]
-        return Part(slots, starts[-1], self.fetch([units[k] for k in mine], slots, starts[-1]))
+        found = []
+        for mine in deal(len(units)):
+            slots = [slot for k in mine for slot in range(starts[k], starts[k + 1])]
+            found.append(Part(slots, starts[-1], self.fetch([units[k] for k in mine], slots, starts[-1])))
+        return found
 
 
 def order(ids: Sequence[str], seed: int, epoch: int) -> list[str]:

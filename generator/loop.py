@@ -52,7 +52,7 @@ def fit(
     model.train()
     for step in range(start, how.steps):
         began = time.perf_counter()
-        part = next(parts)
+        (part,) = next(parts)
         fetched = time.perf_counter()
         torch.manual_seed(seed_of(run.recipe.seed, name, step))  # of what models draw themselves, such as dropout
 

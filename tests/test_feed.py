@@ -103,10 +103,10 @@ def test_parts_come_in_order_and_are_fetched_ahead() -> None:
 
     for ahead in (0, 3):
         feed = Feed(plan, fetch, ahead=ahead, workers=2)  # type: ignore[arg-type]
-        assert [part.batch for part in feed.parts(2, 8)] == list("cdefgh")
+        assert [part.batch for (part,) in feed.parts(2, 8)] == list("cdefgh")
         fetched.clear()
         parts = feed.parts(0, 8)
-        assert next(parts).batch == "a"
+        assert next(parts)[0].batch == "a"
         time.sleep(0.1)
         assert len(fetched) == (4 if ahead else 1)
         assert (threading.get_ident() in fetched) == (not ahead)
@@ -116,12 +116,14 @@ def test_parts_come_in_order_and_are_fetched_ahead() -> None:
 def test_slots_do_not_depend_on_who_computes() -> None:
     units: list[Unit] = [("a",), ("b", "c", "d"), ("e",), ("f", "g")]
     feed = Feed(lambda first: iter([units]), lambda mine, slots, world: flat(mine), ahead=0)
-    alone = next(feed.parts(0, 1))
+    (alone,) = next(feed.parts(0, 1))
     assert alone.slots == list(range(7)) and alone.world == 7
     place = dict(zip(alone.batch, alone.slots, strict=True))
     for rank in range(2):
-        part = next(feed.parts(0, 1, lambda count, rank=rank: range(rank, count, 2)))
-        assert part.world == 7 and [place[clip] for clip in part.batch] == part.slots
+        passes = next(feed.parts(0, 1, lambda count, rank=rank: [[k] for k in range(rank, count, 2)]))
+        assert [len(part.batch) for part in passes] == ([1, 1] if rank == 0 else [3, 2])
+        for part in passes:
+            assert part.world == 7 and [place[clip] for clip in part.batch] == part.slots
 
 
 def test_a_fetch_that_fails_is_heard_at_its_step() -> None:
@@ -132,6 +134,6 @@ def test_a_fetch_that_fails_is_heard_at_its_step() -> None:
 
     feed = Feed(lambda first: iter([[("a",)], [("b",)], [("c",)]]), fetch, ahead=2)
     parts = feed.parts(0, 3)
-    assert next(parts).batch == "a"
+    assert next(parts)[0].batch == "a"
     with pytest.raises(ValueError, match="gone"):
         next(parts)

@@ -70,7 +70,7 @@ class Captions:
     lints: Lints = field(default_factory=Lints)
     again: int = 2
     layout: Layout = field(default_factory=Layout, compare=False)
-    version: int = 1
+    version: int = 2
 
     @property
     def models(self) -> tuple[str, ...]:
@@ -206,6 +206,8 @@ def facts(row: Mapping[str, Any]) -> dict[str, Any]:
         said["colours"] = list(row["dominant_colors"])
     if (area := row.get("text_area")) is not None:
         said["text in view"] = "none" if area < 0.001 else f"{100 * area:.1f} % of the picture"
+        if row.get("text_read"):
+            said["a line of it"] = row["text_read"][:200]
     if (faces := row.get("face_count")) is not None:
         said["faces"] = round(faces)
     return said

@@ -103,7 +103,7 @@ def _show(value: Any) -> str:
         return "not measured"
     if isinstance(value, float):
         return f"{value:.4g}"
-    return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+    return one_line(", ".join(map(str, value)) if isinstance(value, list) else str(value))
 
 
 def _unit(said: dict[str, str]) -> str:

@@ -35,12 +35,14 @@ Rect = tuple[tuple[float, float], tuple[float, float], float]
 
 @dataclass(slots=True)
 class _Seen:
-    """What is known of one clip: its frames, the boxes in those that could be searched, why the others could not."""
+    """What is known of one clip: its frames, the boxes in those that could be searched, why the others could not, the
+    best score and the line of text that has it."""
 
     images: list[Image]
     boxes: dict[int, list[TextBox]] = field(default_factory=dict)
     failed: list[str] = field(default_factory=list)
     best: float = 0.0
+    read: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,13 +59,14 @@ class Text:
     large: float = 0.15
     huge: float = 0.4
     read_at_all: float = 0.3
-    version: int = 2
+    version: int = 3
     wants = Sampling(fps=4.0, short=360, cap=3, color=True)
     schema: ClassVar[pa.Schema] = pa.schema(
         [
             column("text_area", pa.float64(), "largest share of a frame under text", range="0..1", better="lower"),
             column("text_score", pa.float64(), "largest detection x recognition score", range="0..1", better="lower"),
             column("subtitles", pa.float64(), "share of sampled frames with subtitles", range="0..1", better="lower"),
+            column("text_read", pa.string(), "the line of text that was read with the largest score"),
             column("text_error", pa.string(), "why no frame could be searched for text"),
         ]
     )
@@ -75,18 +78,19 @@ class Text:
         rows = [self._row(clip, one) for clip, one in zip(clips, seen, strict=True)]
         return {name: [row[k] for row in rows] for k, name in enumerate(self.schema.names)}
 
-    def _row(self, clip: Clip, seen: _Seen) -> tuple[float | None, float | None, float | None, str | None]:
+    def _row(self, clip: Clip, seen: _Seen) -> tuple[float | None, float | None, float | None, str | None, str | None]:
         if seen.failed:
             log.warning("%s: %d of %d frames: no text found, for %s", clip.id, len(seen.failed), len(seen.images),
                         seen.failed[0])  # fmt: skip
         if not seen.boxes:
-            return None, None, None, seen.failed[0] if seen.failed else None
+            return None, None, None, None, seen.failed[0] if seen.failed else None
         if seen.best < self.read_at_all:
-            return 0.0, seen.best, 0.0, None
+            return 0.0, seen.best, 0.0, None, None
         lines = {n: [self._ink(box) for box in boxes] for n, boxes in seen.boxes.items()}
         shape = seen.images[0].shape
         area = max(_covered(shape, rects) for rects in lines.values())
-        return area, seen.best, subtitled([_subtitle(shape, rects) for rects in lines.values()]), None
+        subtitles = subtitled([_subtitle(shape, rects) for rects in lines.values()])
+        return area, seen.best, subtitles, seen.read or None, None
 
     # -- where ---------------------------------------------------------------------------------------------------------
 
@@ -142,8 +146,11 @@ class Text:
             open_ = [k for k, of in enumerate(lines) if turn < len(of) and of[turn][1].score > seen[k].best]
             read = _each(self.engine.recognize, [lines[k][turn] for k in open_])
             for k, it in zip(open_, read, strict=True):
-                if not isinstance(it, Exception):
-                    seen[k].best = max(seen[k].best, lines[k][turn][1].score * it[1])
+                if isinstance(it, Exception):
+                    continue
+                score = lines[k][turn][1].score * it[1]
+                if score > seen[k].best:
+                    seen[k].best, seen[k].read = score, it[0].strip()
 
     def _ink(self, box: TextBox) -> Rect:
         """The text itself, without what the detector puts around it."""

@@ -104,6 +104,7 @@ def test_two_lines_of_a_large_title_that_the_detector_takes_for_one() -> None:
     blank = [np.asarray(cv2.GaussianBlur(photo("dahlia")[:360, :640], (0, 0), 9), np.uint8)]
     read = Text(engine=Merging())([CLIP, CLIP], [frames(titled), frames(blank)])
     assert read["text_area"][0] > 0.15 and read["text_score"][0] > 0.8
+    assert read["text_read"][0] in ("Great", "Buck") and read["text_read"][1] is None
     assert read["text_area"][1] == 0
 
 
@@ -140,6 +141,7 @@ def test_score_is_the_largest_product_and_reads_no_more_than_it_needs() -> None:
     one = frames([np.zeros((90, 160, 3), np.uint8)])
     assert Text(engine=engine)([CLIP], [one])["text_score"] == [pytest.approx(0.76)]
     assert engine.read == [0.9, 0.8], "0.7 cannot beat 0.76"
+    assert Text(engine=Scripted())([CLIP], [one])["text_read"] == ["word"]
     assert Text(engine=Scripted())([CLIP, CLIP], [one, one])["text_score"] == [pytest.approx(0.76)] * 2
 
 

@@ -27,7 +27,8 @@ MOST = 256
 servers have little to do, do not count."""
 
 _HINTS = (
-    "camera_motion", "camera_motion_confidence", "motion_flow", "dominant_colors", "text_area", "face_count",
+    "camera_motion", "camera_motion_confidence", "motion_flow", "dominant_colors", "text_area", "text_read",
+    "face_count",
 )  # fmt: skip
 _READS = ("clip_id", "uri", "start_us", "end_us", "duration_s", "fps", "pack")
 

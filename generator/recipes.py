@@ -73,12 +73,20 @@ class Stage:
     """One stage of training the transformer and the text encoders that go with it; the next goes on from its weights.
 
     name: in the log and of the checkpoints. only: train the parameters whose names contain one of these words, all if
-    there is none; EasyAnimate's second stage is ("attn_temporal",).
+    there is none; EasyAnimate's second stage is ("attn_temporal",). data: what it trains on, system: its model, where
+    they are not the recipe's. start: name of the earlier stage whose weights it goes on from, where that is not the one
+    before. temporal: name of the earlier stage whose temporal attention it takes (STIV's dual initialisation). grow:
+    how learned position tables grow, "interpolate" or "append".
     """
 
     training: Training
     name: str = "dit"
     only: tuple[str, ...] = ()
+    data: DataConfig | None = None
+    system: Config | None = None
+    start: str = ""
+    temporal: str = ""
+    grow: str = "interpolate"
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,17 +130,41 @@ class Recipe:
 
     @property
     def latents(self) -> tuple[int, int, int]:
-        """(T, h, w) of a clip. Raises ValueError where the VAE does not take such clips."""
+        """(T, h, w) of what `data` shows. Raises ValueError where the VAE does not take such clips."""
         with torch.device("meta"):
-            return vae_sizes.build(self.vae).latent_shape(self.data.frames, self.data.size, self.data.size)  # type: ignore[no-any-return]
+            vae, shape = vae_sizes.build(self.vae), self.data.shown
+            return vae.latent_shape(shape.frames, shape.height, shape.width)  # type: ignore[no-any-return]
+
+    @property
+    def shown(self) -> DataConfig:
+        """What samples look like: the last stage's clips."""
+        return (self.stages and self.stages[-1].data) or self.data
+
+    @property
+    def started_from(self) -> set[str]:
+        """Names of the stages whose weights are kept for later ones."""
+        return {name for stage in self.stages for name in (stage.start, stage.temporal) if name}
 
     def _misfits(self) -> list[str]:
-        try:
-            latents = self.latents
-        except ValueError as error:
-            return [f"data: {str(error).rstrip('.')}"]
-        found = [self.system.problems(latents, self.vae.latent_channels, s.training.batch) for s in self.stages]
-        return list(dict.fromkeys(sentence for one in found for sentence, broken in one.items() if broken))
+        with torch.device("meta"):
+            vae = vae_sizes.build(self.vae)
+        found: dict[str, object] = {}
+        for number, stage in enumerate(self.stages):
+            data, system = stage.data or self.data, stage.system or self.system
+            try:
+                latents = vae.latent_shape(data.frames, data.shown.height, data.shown.width)
+            except ValueError as error:
+                return [f"data: {str(error).rstrip('.')}"]
+            # Where there is a budget of tokens, batches have any number of clips, and 0 is a multiple of all.
+            found |= system.problems(latents, self.vae.latent_channels, 0 if data.tokens else stage.training.batch)
+            found["frame packs are for CogVideoX alone"] = data.pack and not isinstance(system, CogVideoX)
+            earlier = {other.name for other in self.stages[:number]}
+            found[f"stage {stage.name} must start from earlier stages"] = {stage.start, stage.temporal} - earlier - {""}
+            found[f"stage {stage.name} must have a system of the recipe's kind"] = type(system) is not type(self.system)
+            broken = [sentence for sentence, wrong in found.items() if wrong]
+            if broken:
+                return broken
+        return []
 
 
 def tiny_cogvideox() -> Recipe:

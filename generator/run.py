@@ -29,6 +29,7 @@ _MADE = (
     "log.jsonl",
     "samples",
     "scheduler",
+    "stages",
     "system.json",
     "text_encoder",
     "text_encoder_2",

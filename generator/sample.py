@@ -63,8 +63,8 @@ def generate(
         )
     trained = folder / "train.json"
     recipe = json.loads(trained.read_text())["recipe"] if trained.exists() else {}
-    said = {name: value for name, value in recipe.get("data", {}).items() if name in DataConfig.__dataclass_fields__}
-    data = DataConfig(**said)
+    last = (recipe.get("stages") or [{}])[-1].get("data") or recipe.get("data", {})
+    data = DataConfig(**{name: last[name] for name in ("frames", "size", "fps", "width") if name in last})
     if frames is not None:
         data = replace(data, frames=frames)
     fps = data.fps if fps is None else fps
@@ -87,7 +87,7 @@ def sample_videos(
 ) -> npt.NDArray[np.uint8]:
     """One video per prompt, (B, F, H, W, 3) RGB, as `data` says. Raises ValueError for sizes the VAE cannot make."""
     device = next(system.transformer.parameters()).device
-    shape = (vae.config.latent_channels, *vae.latent_shape(data.frames, data.size, data.size))
+    shape = (vae.config.latent_channels, *vae.latent_shape(data.frames, data.shown.height, data.shown.width))
     # A generator of our own on the CPU: the same seed gives the same noise on every device.
     noise = torch.randn(len(prompts), *shape, generator=torch.Generator().manual_seed(seed))
     micro = torch.tensor([Row("", "", 0, 0, "").micro(data)] * len(prompts), device=device)

@@ -48,9 +48,9 @@ def draw_samples(
     prompts = list(drawn)[: recipe.samples]
     for number, prompt in enumerate(prompts):
         video = sample_videos(
-            vae, system, [prompt], recipe.data, recipe.sample_steps, recipe.guidance, recipe.seed + number
+            vae, system, [prompt], recipe.shown, recipe.sample_steps, recipe.guidance, recipe.seed + number
         )[0]
-        write_mp4(folder / f"{number}.mp4", video, recipe.data.fps)
+        write_mp4(folder / f"{number}.mp4", video, recipe.shown.fps)
         report("sample", number + 1, len(prompts), {})
     said = {f"{number}.mp4": prompt for number, prompt in enumerate(prompts)}
     (folder / "prompts.json").write_text(json.dumps(said, indent=1, ensure_ascii=False) + "\n")

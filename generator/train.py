@@ -20,7 +20,7 @@ from generator import torch_needed  # noqa: F401  (raises the sentence that name
 import torch
 
 from generator import systems
-from generator.data import DataConfig, read_rows
+from generator.data import read_rows
 from generator.draws import Draws, seed_of
 from generator.interop import export, load, weights_fingerprint
 from generator.loop import Learn, Learnt, fit
@@ -29,6 +29,7 @@ from generator.progress import Progress, listener
 from generator.recipes import Recipe
 from generator.run import Run, forget
 from generator.showing import draw_samples, show_reconstructions
+from generator.stages import folder_of, started
 from generator.systems.base import Batch, Packed, System
 from generator.vae import sizes as vaes
 from generator.vae.training import vae_loss
@@ -62,12 +63,13 @@ def train(
     with listener(progress) as report, torch.random.fork_rng(), _threads(recipe.threads):
         rows = read_rows(folder)
 
-        def material(data: DataConfig) -> Material:
-            return Material(rows, data, Path(cache or out / "cache"), recipe.loading, report, device)
-
-        clips = material(recipe.data)
+        configs = dict.fromkeys([recipe.data, *(stage.data or recipe.data for stage in recipe.stages)])
+        kept = Path(cache or out / "cache")
+        material = {data: Material(rows, data, kept, recipe.loading, report, device) for data in configs}
+        clips = material[recipe.data]
+        used = {(row.id, row.caption): row for data in configs for row in material[data].rows}
         taken = None if vae_from is None else _taken(vae_from, recipe)
-        run = Run(out, recipe, clips.rows, report, "" if taken is None else weights_fingerprint(taken))
+        run = Run(out, recipe, list(used.values()), report, "" if taken is None else weights_fingerprint(taken))
         if not run.open(folder):
             return out
 
@@ -87,16 +89,21 @@ def train(
             run.close(_results({"vae": vae}, psnr))
             return out
 
-        system = _seeded(recipe.seed, "transformer", recipe.system.build).to(device)
-        system.use(vae)
+        system: System | None = None
         for stage in recipe.stages:
-            how = stage.training
-            feed = clips.batches(system, vae, recipe.seed, how.batch)
+            system = started(recipe, stage, system, out).to(device)
+            system.use(vae)
+            how, shown = stage.training, material[stage.data or recipe.data]
+            shown.encode(vae, maker, named)
+            feed = shown.batches(system, vae, recipe.seed, how.batch)
             fit(stage.name, system, diffusion(system, how.batch), feed, how, run, stage.only)
+            if stage.name in recipe.started_from:
+                systems.save(system, folder_of(out, stage.name))
+        assert system is not None, "there is a stage"
         models = {"vae": vae, **systems.save(system, out)}
 
         psnr = show_reconstructions(vae, clips.pixels, clips.ids, out / "samples" / "vae.png")
-        captions = {row.id: row.caption for row in clips.rows}
+        captions = {row.id: row.caption for row in material[recipe.shown].rows}
         draw_samples(vae, system, recipe, captions, out / "samples", report)
         run.close(_results(models, psnr))
     return out

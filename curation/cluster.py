@@ -56,3 +56,9 @@ def connect(workers: int | None = None, scheduler: str | None = None, client: Cl
 def slots(client: Client) -> int:
     """Tasks that the cluster can run at once."""
     return max(1, sum(client.nthreads().values()))
+
+
+def shared(concurrency: int, slots: int, pieces: int) -> tuple[int, int]:
+    """Tasks to run at once, and questions of each, for `concurrency` questions over all of them at most."""
+    tasks = max(1, min(slots, pieces, concurrency))
+    return tasks, max(1, concurrency // tasks)

@@ -26,6 +26,7 @@ from curation.captioning.kept import Kept, stage_of
 from curation.captioning.stage import write_captions
 from curation.captioning.work import caption_rows
 from curation.cli import app
+from curation.cluster import shared
 from curation.folder import Folder
 from curation.run import Result
 from tests.vllm_server import free_port
@@ -126,6 +127,13 @@ def test_a_task_that_is_run_again_asks_only_about_what_is_not_on_disk(folder: Fo
     done = asyncio.run(caption_rows(folder.store, captions, asker, rows, 4))  # type: ignore[arg-type]
     assert done.captioned == 3 and asker.count == 6, "a caption and a category each"
     assert sorted(kept.clip_ids().to_pylist()) == sorted(rows["clip_id"].to_pylist())
+
+
+def test_questions_are_bounded_over_all_tasks() -> None:
+    for concurrency, slots, pieces in ((32, 5, 100), (2, 16, 100), (8, 2, 1), (1, 1, 0), (16, 16, 3)):
+        tasks, each = shared(concurrency, slots, pieces)
+        assert 1 <= tasks <= slots and each >= 1 and tasks * each <= concurrency
+        assert concurrency - tasks * each < tasks, "hardly any is given away"
 
 
 @pytest.mark.parametrize("kind", ["sharegpt", "llava"])

@@ -16,7 +16,7 @@ from captioners.checks import settled
 from captioners.client import Client, Patience
 from curation.captioning.kept import Kept, caption_columns, stage_of
 from curation.captioning.work import CaptionJob, Done, caption_some
-from curation.cluster import slots
+from curation.cluster import shared, slots
 from curation.progress import Board
 from manifests import families
 from manifests.schema import CAPTIONS, conform
@@ -74,8 +74,7 @@ def caption_kept(
     total = _wanted(store)
     board.stage("caption", total, "clips", done=total - todo.num_rows)
     job = CaptionJob(store.root, captions, tuple(servers), patience).pack_up()
-    lanes = max(1, min(slots(dask), todo.num_rows))
-    each = max(1, patience.concurrency // lanes)
+    lanes, each = shared(patience.concurrency, slots(dask), todo.num_rows)
     waiting = _portions(todo, lanes)
     done, sum_ = as_completed(with_results=True), Done()
     for _ in range(lanes):

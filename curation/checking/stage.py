@@ -24,7 +24,7 @@ from captioners.ask import Picture
 from captioners.client import Client, Patience
 from captioners.dsg import DSG, Checker
 from captioners.repair import repair
-from curation.cluster import connect, slots
+from curation.cluster import connect, shared, slots
 from curation.folder import Folder
 from manifests import families, packs
 from manifests.ids import fingerprint, part_id
@@ -110,13 +110,11 @@ def check(
 
 def _spread(dask: DaskClient, job: Job, parts: dict[str, pa.Table], advance: Callable[[int], None]) -> None:
     """Checks parts on workers, which share the questions that may be under way at once."""
-    lanes = max(1, min(slots(dask), len(parts)))
     patience = job.check.patience
-    job = replace(
-        job, check=replace(job.check, patience=replace(patience, concurrency=max(1, patience.concurrency // lanes)))
-    )
+    lanes, each = shared(patience.concurrency, slots(dask), len(parts))
+    job = replace(job, check=replace(job.check, patience=replace(patience, concurrency=each)))
     waiting, done = iter(parts.items()), as_completed(with_results=True)
-    for part in itertools.islice(waiting, 2 * lanes):
+    for part in itertools.islice(waiting, lanes):
         done.add(dask.submit(check_parts, job, [part], pure=False))
     for _, clips in done:
         advance(clips)

@@ -4,8 +4,10 @@
 
 For every pair of models and every piece of work (encode, decode, a forward pass, forward and backward):
 
-- seconds: the median of `--runs` turns of each, taken alternately, and the median of the ratios of neighbouring turns
-- peak memory: on a GPU the allocator's; on a CPU what the work adds to the resident memory of a process of its own
+- seconds: the median of `--runs` turns of each, taken alternately and each first as often as the other, and the median
+  of the ratios of neighbouring turns; on a CPU of processor time, which other processes do not lengthen
+- peak memory: on a GPU the allocator's; on a CPU what the work adds to the resident memory of a process of its own,
+  which gives freed memory back at once
 - on a GPU in bfloat16, compiled; MFU of both: operations counted by torch (attention whole, to and fro, which is 12 h s
   for a token of a training step), over time, over `--peak` (TFLOP/s; known for H100 and H200)
 
@@ -36,6 +38,7 @@ from curation.job import peak_memory_mb
 
 TARGETS = {"cpu": {"time, ours / theirs": 1.05, "memory, ours / theirs": 1.0}, "cuda": {"time, ours / theirs": 1.0}}
 SIZES = ("small", "published")
+_MMAP_THRESHOLD = -3  # glibc's M_MMAP_THRESHOLD
 _PEAKS = {"H100": 989.0, "H200": 989.0, "A100": 312.0}  # dense bfloat16, TFLOP/s
 
 
@@ -88,14 +91,15 @@ def moved(x: Any, device: str, dtype: torch.dtype) -> Any:
 def turn(model: nn.Module, do: Callable[[nn.Module, Any], Any], given: Any, grad: bool) -> float:
     """Seconds of one piece of work."""
     cuda = next(model.parameters()).is_cuda
-    start = time.perf_counter()
+    clock = time.perf_counter if cuda else time.process_time
+    start = clock()
     with torch.set_grad_enabled(grad):
         result = do(model, given)
     if grad:
         result.backward()
     if cuda:
         torch.cuda.synchronize()
-    seconds = time.perf_counter() - start
+    seconds = clock() - start
     model.zero_grad(set_to_none=True)
     return seconds
 
@@ -114,7 +118,12 @@ def measure(pair: Pair, work: Work, size: str, device: str, runs: int, peak: flo
     for model, do in zip(models, dos, strict=True):
         for _ in range(3 if device != "cpu" else 1):
             turn(model, do, given, work.grad)
-    seconds = [[turn(model, do, given, work.grad) for model, do in zip(models, dos, strict=True)] for _ in range(runs)]
+    seconds: list[list[float]] = []
+    for number in range(runs):
+        both = [0.0, 0.0]
+        for which in (0, 1) if number % 2 else (1, 0):
+            both[which] = turn(models[which], dos[which], given, work.grad)
+        seconds.append(both)
     ours, theirs = (statistics.median(column) for column in zip(*seconds, strict=True))
     found: dict[str, Any] = {
         "model": pair.name,
@@ -135,6 +144,9 @@ def measure(pair: Pair, work: Work, size: str, device: str, runs: int, peak: flo
 def memory(pair: Pair, work: Work, size: str, device: str, ours: bool) -> float:
     """MB that the work takes beyond the model and its input; run in a process of its own."""
     torch.set_num_threads(1)
+    # A tensor that is freed goes back to the system, or holes that the allocator keeps would count as used.
+    libc = ctypes.CDLL("libc.so.6")
+    libc.mallopt(_MMAP_THRESHOLD, 2**16)
     dtype = torch.float32 if device == "cpu" else torch.bfloat16
     model = pair.models(size)[0 if ours else 1].to(device, dtype)
     given, do = moved(pair.inputs(size), device, dtype), work.ours if ours else work.theirs
@@ -145,7 +157,7 @@ def memory(pair: Pair, work: Work, size: str, device: str, ours: bool) -> float:
         return (torch.cuda.max_memory_allocated() - before) / 2**20
     # Building the models left memory that nobody uses, which the work would fill unseen, and a peak: forget both.
     gc.collect()
-    ctypes.CDLL("libc.so.6").malloc_trim(0)
+    libc.malloc_trim(0)
     Path("/proc/self/clear_refs").write_text("5")
     before = peak_memory_mb()
     turn(model, do, given, work.grad)

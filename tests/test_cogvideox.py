@@ -1,4 +1,4 @@
-"""The CogVideoX models: the published layout, numbers equal to the published implementation, causality, errors."""
+"""The CogVideoX models: the published layout, causality, folders, errors."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from typing import Any
 import diffusers
 import pytest
 import torch
-from diffusers.models.embeddings import get_3d_rotary_pos_embed
 
 import generator
 from generator.dit.cogvideox import CogVideoXTransformer, DitConfig
@@ -55,7 +54,6 @@ PUBLISHED = {
         use_rotary_positional_embeddings=True,
     ),
 }
-BILLIONS = {"2b": 1.69, "5b": 5.57, "5b image": 5.57, "1.5 5b image": 5.57}
 
 
 def shapes(model: Any) -> dict[str, tuple[int, ...]]:
@@ -76,11 +74,6 @@ def shaken(model: Any, seed: int = 0) -> Any:
     return model.eval()
 
 
-def same(one: Any, other: Any, places: float = 1e-5) -> bool:
-    assert one.shape == other.shape
-    return bool((one - other).abs().max() <= places * other.abs().max().clamp(min=1))
-
-
 def test_debug_sizes() -> None:
     assert sum(p.numel() for p in CogVideoXVae(VAE).parameters()) == 510_547
     assert sum(p.numel() for p in CogVideoXTransformer(DIT).parameters()) == 313_424
@@ -95,58 +88,6 @@ def test_keys_and_shapes_are_the_published_ones(config: VaeConfig | DitConfig) -
     with torch.device("meta"):
         ours = CogVideoXVae(config) if isinstance(config, VaeConfig) else CogVideoXTransformer(config)
         assert shapes(ours) == shapes(theirs(config))
-
-
-@pytest.mark.parametrize("name", PUBLISHED)
-def test_published_sizes(name: str) -> None:
-    with torch.device("meta"):
-        count = sum(p.numel() for p in CogVideoXTransformer(PUBLISHED[name]).parameters())
-    assert count / 1e9 == pytest.approx(BILLIONS[name], abs=0.02)
-
-
-@pytest.mark.parametrize("frames", [1, 5, 17, 25])
-def test_vae_equals_diffusers(frames: int) -> None:
-    reference = shaken(theirs(VAE))
-    vae = CogVideoXVae(VAE)
-    vae.load_state_dict(reference.state_dict())
-    x = torch.randn(2, 3, frames, 32, 48, generator=torch.Generator().manual_seed(1))
-    with torch.no_grad():
-        mean, logvar = vae.eval().encode_moments(x)
-        posterior = reference.encode(x).latent_dist
-        assert same(mean, posterior.mean) and same(logvar, posterior.logvar)
-        assert mean.shape == (2, VAE.latent_channels, (frames - 1) // 4 + 1, 4, 6)
-        if mean.shape[2] % 2:  # an even number of latents is four frames too many there
-            assert same(vae.decode(mean), reference.decode(mean).sample)
-        assert vae.decode(mean).shape == x.shape
-
-
-@pytest.mark.parametrize(
-    "changes",
-    [
-        {},
-        {"use_rotary_positional_embeddings": True},
-        {"use_rotary_positional_embeddings": True, "use_learned_positional_embeddings": True},
-        {"use_rotary_positional_embeddings": True, "patch_size_t": 2, "ofs_embed_dim": 32, "sample_frames": 13},
-    ],
-    ids=["sinusoids", "rotary", "learned", "1.5"],
-)
-def test_transformer_equals_diffusers(changes: dict[str, Any]) -> None:
-    config = dataclasses.replace(SMALL_DIT, **changes)
-    reference = shaken(theirs(config))
-    model = CogVideoXTransformer(config)
-    model.load_state_dict(reference.state_dict())
-    random = torch.Generator().manual_seed(2)
-    frames, patch_t = config.sample_latents, config.patch_size_t or 1
-    x = torch.randn(2, 4, frames, 8, 12, generator=random)
-    text = torch.randn(2, 6, 24, generator=random)
-    t = torch.tensor([0, 901])
-    ofs = torch.tensor([2.0, 2.0]) if config.ofs_embed_dim else None
-    rotary = None
-    if config.use_rotary_positional_embeddings:
-        rotary = get_3d_rotary_pos_embed(32, None, (4, 6), frames // patch_t, grid_type="slice", max_size=(4, 6))
-    with torch.no_grad():
-        expected = reference(x.transpose(1, 2), text, t, ofs=ofs, image_rotary_emb=rotary).sample.transpose(1, 2)
-        assert same(model.eval()(x, t, text, ofs=ofs), expected)
 
 
 def test_convolutions_do_not_see_the_future() -> None:

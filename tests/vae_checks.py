@@ -61,6 +61,44 @@ def gradients_off(ours: nn.Module, theirs: nn.Module) -> float:
     return worst
 
 
+def round_trip_off(vae: Any, theirs: Any, video: Tensor, decode: bool = True) -> float:
+    """Largest `off` over the gradients of one loss on what the encoders and (`decode`) decoders make of a video: those
+    at the video itself and at all parameters.
+    """
+    vae.zero_grad()
+    theirs.zero_grad()
+    one, other = (video.clone().requires_grad_() for _ in range(2))
+    mean, logvar = vae.encode_moments(one)
+    posterior = theirs.encode(other).latent_dist
+    mine, yours = _loss(mean, logvar), _loss(posterior.mean, posterior.logvar)
+    if decode:
+        mine = mine + (vae.decode(mean) ** 2).mean()
+        yours = yours + (theirs.decode(posterior.mean).sample ** 2).mean()
+    mine.backward()
+    yours.backward()
+    assert one.grad is not None and other.grad is not None
+    parts = (vae, theirs) if decode else (vae.encoder, theirs.encoder)
+    return max(off(one.grad, other.grad), gradients_off(*parts))
+
+
+def _loss(mean: Tensor, logvar: Tensor) -> Tensor:
+    return (mean**2).mean() + logvar.sin().mean()
+
+
+def time_and_place_matter(vae: Any, video: Tensor, latent: Tensor) -> float:
+    """How much it moves what a VAE makes of a video or latent, at least, to turn time, rows or columns around (and the
+    result back), or to turn the sign of the last frame.
+    """
+    least = float("inf")
+    with torch.no_grad():
+        for code, given in ((lambda v: vae.encode_moments(v)[0], video), (vae.decode, latent)):
+            plain, changed = code(given), given.clone()
+            changed[:, :, -1] *= -1
+            turned = [code(given.flip(dim)).flip(dim) for dim in (2, 3, 4)]
+            least = min(least, *(off(other, plain) for other in (*turned, code(changed))))
+    return least
+
+
 def psnr(one: Tensor, other: Tensor) -> float:
     """dB, the peak being the spread of `other`."""
     spread = other.max() - other.min()

@@ -150,6 +150,18 @@ def test_skips_join_the_first_block_to_the_last() -> None:
     assert joined == [2, -5, 1, -6, 0, -7]
 
 
+@pytest.mark.parametrize("skips", [True, False])
+def test_skips_carry_gradients_past_the_blocks_in_the_middle(skips: bool) -> None:
+    """Why a deep model with them does not fall apart: its early blocks need not learn through all the others."""
+    model = drawn(build(dataclasses.replace(FULL, skips=skips)))
+    for block in model.transformer_blocks[2:4]:
+        block.register_forward_hook(lambda _, __, out: out.detach())
+    model(**inputs(model.config, (2, 4, 4), (5,))).square().mean().backward()
+    for block in model.transformer_blocks[:2]:
+        gradient = block.ff.net[2].weight.grad
+        assert (gradient is not None and bool(gradient.any())) == skips
+
+
 def test_the_released_pairs_of_28_blocks() -> None:
     config = easyanimate_v3()
     pairs = [(config.skip_count - 1 - k, config.num_layers - config.skip_count + k) for k in range(config.skip_count)]

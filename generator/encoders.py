@@ -40,7 +40,7 @@ class Encoder:
     source: a name on the hub, or a folder in the layout in which it is published. kind: "t5", "clip" or "open_clip".
     length: tokens per text; shorter texts are padded, longer ones cut. blind: padding is seen by the encoder as if it
     were text, as CogVideoX does. quoted: only what stands in quotation marks is encoded, as Movie Gen's ByT5.
-    pretrained: the tag of open_clip's weights, for a name.
+    pretrained: the tag of open_clip's weights, for a name. width: numbers of a token's embedding, for systems.
 
     Raises ValueError for another kind.
     """
@@ -51,6 +51,7 @@ class Encoder:
     blind: bool = False
     quoted: bool = False
     pretrained: str = ""
+    width: int = 0
 
     def __post_init__(self) -> None:
         if self.kind not in _LOAD:
@@ -63,34 +64,34 @@ class Encoder:
 
 def t5_xxl(source: str = "google/t5-v1_1-xxl", length: int = 226) -> Encoder:
     """CogVideoX's: 4096 wide. The folder `text_encoder` of a CogVideoX pipeline serves as source too."""
-    return Encoder(source, "t5", length, blind=True)
+    return Encoder(source, "t5", length, blind=True, width=4096)
 
 
 def t5_xxl_masked(source: str = "google/t5-v1_1-xxl", length: int = 120) -> Encoder:
     """EasyAnimate's and PixArt's: the same encoder, with padding masked."""
-    return Encoder(source, "t5", length)
+    return Encoder(source, "t5", length, width=4096)
 
 
 def ul2(source: str = "google/ul2", length: int = 256) -> Encoder:
     """Movie Gen's for reasoning about the text: 4096 wide; its length is ours."""
-    return Encoder(source, "t5", length)
+    return Encoder(source, "t5", length, width=4096)
 
 
 def byt5(source: str = "google/byt5-small", length: int = 100) -> Encoder:
     """Movie Gen's for text to be shown in the picture: bytes, 1472 wide; its length is ours."""
-    return Encoder(source, "t5", length, quoted=True)
+    return Encoder(source, "t5", length, quoted=True, width=1472)
 
 
 def metaclip(source: str = "facebook/metaclip-h14-fullcc2.5b", length: int = 256) -> Encoder:
     """Movie Gen's for looks. The published model knows 77 tokens; positions are stretched to 256, as theirs were before
     they were fine-tuned on long captions.
     """
-    return Encoder(source, "clip", length)
+    return Encoder(source, "clip", length, width=1024)
 
 
 def clip_big_g(source: str = "ViT-bigG-14", pretrained: str = "laion2b_s39b_b160k") -> Encoder:
     """STIV's shape of encoder: causal, 32 layers, 1280 wide, pooled at the last token; its weights are not public."""
-    return Encoder(source, "open_clip", 77, pretrained=pretrained)
+    return Encoder(source, "open_clip", 77, pretrained=pretrained, width=1280)
 
 
 def quoted(text: str) -> str:

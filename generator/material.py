@@ -18,6 +18,7 @@ from generator.dit.costs import patch_of
 from generator.feed import Feed, Grouped, Loading, Mixed, Packs, Plan, Unit
 from generator.progress import Progress
 from generator.systems.base import Batch, Packed, System
+from generator.texts import Published
 from manifests.buckets import Shape
 
 
@@ -52,6 +53,13 @@ class Material:
         self.rows = cache_latents(vae, self.rows, self.pixels, cache, tick, workers)
         self.latents = cache
         return cache
+
+    def tell(self, system: System) -> None:
+        """Has published text encoders say all captions, which the cache then knows."""
+        texts = ["", *(row.caption for row in self.rows)]
+        for encoder in system.towers:
+            if isinstance(encoder, Published):
+                encoder.remember(texts, self.folder, self._tick("texts"))
 
     def shapes(self) -> dict[str, Shape]:
         """Of each group of clips."""

@@ -95,6 +95,7 @@ def train(
             system.use(vae)
             how, shown = stage.training, material[stage.data or recipe.data]
             shown.encode(vae, maker, named)
+            shown.tell(system)
             feed = shown.batches(system, vae, recipe.seed, how.batch)
             fit(stage.name, system, diffusion(system, how.batch), feed, how, run, stage.only)
             if stage.name in recipe.started_from:

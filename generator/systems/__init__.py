@@ -1,6 +1,7 @@
 """The four systems: each a transformer with its objective, texts, conditions and sampler, ready to be trained.
 
-In a folder a system is `transformer/`, `text_encoder/` (`text_encoder_2/`, ...) and `system.json` with the rest.
+In a folder a system is `transformer/`, `text_encoder/` (`text_encoder_2/`, ...) and `system.json` with the rest, which
+names published text encoders instead of holding them.
 """
 
 # mypy: disable-error-code="no-any-return, no-untyped-call"
@@ -20,6 +21,7 @@ from generator.dit.cogvideox import CogVideoXTransformer
 from generator.dit.easyanimate import EasyAnimateTransformer
 from generator.dit.moviegen import MovieGenTransformer
 from generator.dit.stiv import StivTransformer
+from generator.encoders import Encoder
 from generator.files import beside, read_json
 from generator.interop import export
 from generator.interop import load as load_model
@@ -30,6 +32,7 @@ from generator.systems.easyanimate import EasyAnimate
 from generator.systems.moviegen import MovieGen
 from generator.systems.stiv import Stiv
 from generator.text import HashedWordEncoder
+from generator.texts import Published
 
 Config = CogVideoX | MovieGen | Stiv | EasyAnimate
 
@@ -52,14 +55,17 @@ def save(system: System, folder: str | os.PathLike[str]) -> dict[str, nn.Module]
     folder = Path(folder)
     config: Any = system.config
     models: dict[str, nn.Module] = {"transformer": system.transformer}
-    models |= {_tower(number): tower for number, tower in enumerate(system.towers)}
+    models |= {_tower(k): tower for k, tower in enumerate(system.towers) if not isinstance(tower, Published)}
+    published = [t.settings() if isinstance(t, Published) else None for t in system.towers]
     for name, model in models.items():
         export(model, folder / name)
     if isinstance(system.objective, Schedule):
         export_schedule(system.objective, folder / "scheduler")
     own = {name: said for name, said in dataclasses.asdict(config).items() if name not in _MODELS}
     fresh = beside(folder / "system.json")
-    fresh.write_text(json.dumps({"system": type(config).__name__, **own}, indent=2, sort_keys=True) + "\n")
+    fresh.write_text(
+        json.dumps({"system": type(config).__name__, "published": published, **own}, indent=2, sort_keys=True) + "\n"
+    )
     fresh.replace(folder / "system.json")
     return models
 
@@ -76,9 +82,13 @@ def load(folder: str | os.PathLike[str]) -> System:
     if type(transformer) is not TRANSFORMERS[kind]:
         raise ValueError(f"{folder / 'transformer'} does not hold the transformer of {kind.__name__}.")
     count = len(transformer.config.text_widths) if isinstance(transformer, MovieGenTransformer) else 1
-    towers = [load_model(folder / _tower(number)) for number in range(count)]
+    published = said.pop("published", None) or [None] * count
+    towers = [
+        load_model(folder / _tower(k)) if settings is None else Published(Encoder(**settings))
+        for k, settings in enumerate(published)
+    ]
     for number, tower in enumerate(towers):
-        if not isinstance(tower, HashedWordEncoder):
+        if not isinstance(tower, HashedWordEncoder | Published):
             raise ValueError(f"{folder / _tower(number)} does not hold a text encoder that this version can run.")
     texts = {"texts": tuple(t.config for t in towers)} if "texts" in fields else {"text": towers[0].config}
     unknown = sorted(said.keys() - fields.keys())

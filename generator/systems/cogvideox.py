@@ -18,7 +18,7 @@ from generator.objectives import Schedule, uniform_timesteps
 from generator.samplers import Denoise, ddim
 from generator.systems.base import Batch, Dropping, Guided, Known, Losses, Packed, Said, System
 from generator.systems.given import draw_given
-from generator.text import HashedWordEncoder, TextConfig
+from generator.texts import Text, tower
 
 _DROPPING = Dropping()
 
@@ -30,7 +30,7 @@ class CogVideoX:
     sampling. flex: frame packs are attended to by FlexAttention, on a GPU, instead of under a mask of all pairs."""
 
     dit: DitConfig
-    text: TextConfig
+    text: Text
     snr_shift: float = 1.0
     groups: int = 1
     dropping: Dropping = _DROPPING
@@ -63,7 +63,7 @@ class CogVideoX:
 
 class CogVideoXSystem(System):
     def __init__(self, config: CogVideoX) -> None:
-        super().__init__(CogVideoXTransformer(config.dit), [HashedWordEncoder(config.text)], config.dropping)
+        super().__init__(CogVideoXTransformer(config.dit), [tower(config.text)], config.dropping)
         self.config = config
         self.objective: Schedule = Schedule(config.snr_shift)
 

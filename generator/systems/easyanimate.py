@@ -18,7 +18,7 @@ from generator.draws import Draws
 from generator.objectives import LearnedVariance
 from generator.samplers import denoiser, dpm_solver
 from generator.systems.base import Batch, Dropping, Guided, Known, Said, System
-from generator.text import HashedWordEncoder, TextConfig
+from generator.texts import Text, tower
 
 Encode = Callable[[Tensor], Tensor]
 """Videos (B, 3, F, H, W) -> scaled latents (B, C, T, h, w)"""
@@ -39,7 +39,7 @@ class EasyAnimate:
     """masks: whether the model trains on videos of which parts are shown; else on text alone."""
 
     dit: EasyAnimateConfig
-    text: TextConfig
+    text: Text
     dropping: Dropping = _DROPPING
     masks: bool = False
 
@@ -65,7 +65,7 @@ class EasyAnimate:
 
 class EasyAnimateSystem(System):
     def __init__(self, config: EasyAnimate) -> None:
-        super().__init__(EasyAnimateTransformer(config.dit), [HashedWordEncoder(config.text)], config.dropping)
+        super().__init__(EasyAnimateTransformer(config.dit), [tower(config.text)], config.dropping)
         self.config = config
         self.objective: LearnedVariance = LearnedVariance()
 

@@ -15,7 +15,7 @@ from generator.draws import Draws
 from generator.objectives import FlowMatching
 from generator.samplers import euler, linear_quadratic_times, linear_times
 from generator.systems.base import Dropping, Guided, Known, Said, System
-from generator.text import HashedWordEncoder, TextConfig
+from generator.texts import Text, tower
 
 _EMULATED = 5
 """Even steps that one of the linear-quadratic steps stands for: 250 by 50 in the paper."""
@@ -29,7 +29,7 @@ class MovieGen:
     dropped texts is a reimplementation's (mindone); the paper gives none."""
 
     dit: MovieGenConfig
-    texts: tuple[TextConfig, ...]
+    texts: tuple[Text, ...]
     flow: FlowMatching = _FLOW
     dropping: Dropping = _DROPPING
     quadratic: bool = True
@@ -54,7 +54,7 @@ class MovieGen:
 
 class MovieGenSystem(System):
     def __init__(self, config: MovieGen) -> None:
-        towers = [HashedWordEncoder(text) for text in config.texts]
+        towers = [tower(text) for text in config.texts]
         super().__init__(MovieGenTransformer(config.dit), towers, config.dropping)
         self.config = config
         self.objective: FlowMatching = config.flow
@@ -63,7 +63,7 @@ class MovieGenSystem(System):
         return draws.each(lambda g: self.objective.times(1, g))
 
     def say(self, texts: Sequence[str], micro: Tensor) -> Said:
-        return {"text": [tower(texts) for tower in self.towers]}
+        return {"text": [encoder(texts) for encoder in self.towers]}
 
     def integrate(self, guided: Guided, noise: Tensor, steps: int, scale: float, known: Known | None) -> Tensor:
         curved = self.config.quadratic and steps > 1

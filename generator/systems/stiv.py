@@ -17,7 +17,7 @@ from generator.objectives import FlowMatching
 from generator.samplers import euler, linear_times
 from generator.systems.base import Batch, Dropping, Guided, Known, Said, System
 from generator.systems.given import draw_given
-from generator.text import HashedWordEncoder, TextConfig
+from generator.texts import Text, tower
 
 _DROPPING, _FLOW = Dropping(text=0.1, image=0.08), FlowMatching(sigma_min=0.0, uniform=True)
 
@@ -29,7 +29,7 @@ class Stiv:
     published; uniform is ours."""
 
     dit: StivConfig
-    text: TextConfig
+    text: Text
     flow: FlowMatching = _FLOW
     dropping: Dropping = _DROPPING
     masked: float = 0.5
@@ -45,6 +45,7 @@ class Stiv:
         return {
             "dit.in_channels must be vae.latent_channels": dit.in_channels != channels,
             "dit.text_width must be text.width": dit.text_width != self.text.width,
+            "text must be an encoder that pools, as CLIP does": getattr(self.text, "kind", "clip") == "t5",
             f"the latents, {latents}, must be whole patches of dit.patch": any(
                 n % p for n, p in zip(latents, dit.patch, strict=True)
             ),
@@ -54,7 +55,7 @@ class Stiv:
 
 class StivSystem(System):
     def __init__(self, config: Stiv) -> None:
-        super().__init__(StivTransformer(config.dit), [HashedWordEncoder(config.text)], config.dropping)
+        super().__init__(StivTransformer(config.dit), [tower(config.text)], config.dropping)
         self.config = config
         self.objective: FlowMatching = config.flow
 

@@ -25,6 +25,7 @@ from generator.systems.moviegen import MovieGen
 from generator.systems.stiv import Stiv
 from generator.text import TextConfig
 from generator.vae import sizes as vae_sizes
+from generator.vae.losses import LossConfig
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,20 +53,23 @@ class Training:
 
 
 @dataclass(frozen=True, slots=True)
-class VaeLoss:
-    """L1 + square * MSE + gradient * (L1 between neighbouring-pixel differences) + kl * (KL, mean over the latent).
+class VaeStage:
+    """One stage of training the VAE; the next goes on from its weights.
 
-    stills: the first so many steps train on single whole frames, four of each clip: most of what a VAE has to learn is
-    in a still, at a small part of the price. crop: after them, it trains on random squares of this many pixels of whole
-    clips; it has no attention, so it works at any size.
-    The paper adds LPIPS and, later, a GAN; LPIPS weights are a download, so the gradient term stands in for it here.
+    frames: of each clip, from a random one on; 1 is a still, 0 is all. crop: side of the random square that is seen of
+    them, in pixels, 0 for all. perceptual: LPIPS weights, see `vae.perceptual`; "edges" stands in for them. judges:
+    discriminators, of `vae.training.JUDGES`, where the loss has a GAN. only: as in `Stage`; ("decoder", "objective")
+    trains the decoder alone.
     """
 
-    crop: int
-    stills: int = 0
-    square: float = 0.0
-    gradient: float = 0.5
-    kl: float = 1e-4
+    training: Training
+    loss: LossConfig
+    name: str = "vae"
+    frames: int = 0
+    crop: int = 0
+    perceptual: str = "edges"
+    judges: tuple[str, ...] = ()
+    only: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,8 +107,7 @@ class Recipe:
     seed: int
     data: DataConfig
     vae: Any
-    vae_loss: VaeLoss
-    vae_training: Training
+    vae_stages: tuple[VaeStage, ...]
     system: Config
     stages: tuple[Stage, ...]
     samples: int = 2
@@ -114,12 +117,22 @@ class Recipe:
     loading: Loading = field(default=Loading(), compare=False)
 
     def __post_init__(self) -> None:
-        space, names = self.vae.spatial_compression_ratio, [stage.name for stage in self.stages]
+        space, names = (
+            self.vae.spatial_compression_ratio,
+            [s.name for s in self.vae_stages] + [s.name for s in self.stages],
+        )
+        crops, frames = [stage.crop for stage in self.vae_stages], [stage.frames for stage in self.vae_stages]
         problems: dict[str, object] = {
-            f"data.size and vae_loss.crop must be multiples of {space}": self.data.size % space
-            or self.vae_loss.crop % space,
-            "vae_loss.crop must be between 1 and data.size": not 0 < self.vae_loss.crop <= self.data.size,
-            "stages must have names of their own, other than vae": len({*names, "vae"}) <= len(names),
+            f"data.size and the crop of VAE stages must be multiples of {space}": any(
+                side % space for side in (self.data.size, *crops)
+            ),
+            "the crop of VAE stages must be between 0 and data.size": not all(
+                0 <= side <= self.data.size for side in crops
+            ),
+            "the frames of VAE stages must be between 0 and data.frames": not all(
+                0 <= count <= self.data.frames for count in frames
+            ),
+            "stages must have names of their own": len(set(names)) < len(names),
             "sample_steps must be between 1 and 1000": not 1 <= self.sample_steps <= 1000,
         }
         wrong = [sentence for sentence, broken in problems.items() if broken]
@@ -181,14 +194,18 @@ def tiny_cogvideox() -> Recipe:
         seed=0,
         data=DataConfig(frames=17, size=64, fps=8.0),
         vae=vae_sizes.cogvideox_debug(),
-        vae_loss=VaeLoss(crop=32, stills=160, square=4.0),
-        vae_training=Training(steps=260, batch=4, lr=4e-3, warmup=10, log_every=5, checkpoint_every=65),
+        vae_stages=(
+            VaeStage(replace(_VAE, steps=100, batch=16), _PLAIN, "vae_stills", frames=1),
+            VaeStage(replace(_VAE, steps=500, batch=2), _PLAIN, frames=9),
+        ),
         system=CogVideoX(dit_sizes.cogvideox_debug(), text, snr_shift=1.0, groups=8, dropping=Dropping(text=0.1)),
         stages=(Stage(_DIT),),
         guidance=3.0,
     )
 
 
+_PLAIN = LossConfig(l2=50.0, perceptual=0.0, kl=1e-8)
+_VAE = Training(steps=500, batch=2, lr=6e-3, warmup=10, log_every=5, checkpoint_every=100)
 _DIT = Training(steps=600, batch=16, lr=2e-3, warmup=20, ema=0.99, log_every=10, checkpoint_every=100)
 
 
@@ -206,6 +223,7 @@ def tiny_moviegen() -> Recipe:
         name="tiny_moviegen",
         data=replace(tiny.data, frames=16),
         vae=vae_sizes.moviegen_tae_debug(),
+        vae_stages=(tiny.vae_stages[0], replace(tiny.vae_stages[1], frames=8)),
         system=MovieGen(dit_sizes.moviegen_debug(), texts),
     )
 
@@ -224,7 +242,7 @@ def tiny_stiv() -> Recipe:
         name="tiny_stiv",
         data=replace(tiny.data, frames=8, size=32, fps=4.0),
         vae=vae_sizes.stiv_debug(),
-        vae_loss=replace(tiny.vae_loss, crop=32),
+        vae_stages=(VaeStage(replace(_VAE, steps=300, batch=16), _PLAIN, frames=1),),
         system=Stiv(dit_sizes.stiv_debug(), text, tasks={"text": 0.5, "image": 0.3, "interpolation": 0.2}),
     )
 
@@ -260,8 +278,7 @@ def smoke() -> Recipe:
     return replace(
         tiny,
         name="smoke",
-        vae_loss=replace(tiny.vae_loss, stills=4),
-        vae_training=replace(tiny.vae_training, steps=8, batch=2, warmup=2, log_every=1, checkpoint_every=4),
+        vae_stages=(VaeStage(replace(_VAE, steps=8, batch=2, warmup=2, log_every=1, checkpoint_every=4), _PLAIN),),
         stages=(Stage(replace(_DIT, steps=8, batch=8, warmup=2, log_every=1, checkpoint_every=4)),),
         samples=1,
         sample_steps=4,

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import av
+import cv2
 import numpy as np
 import numpy.typing as npt
 
@@ -106,11 +107,14 @@ def write_mp4(file: str | os.PathLike[str], frames: npt.NDArray[np.uint8], fps: 
     file = Path(file)
     file.parent.mkdir(parents=True, exist_ok=True)
     with av.open(str(file), "w", format="mp4") as container:
-        stream = container.add_stream("libx264", rate=Fraction(fps).limit_denominator(1001))
+        rate = Fraction(fps).limit_denominator(1001)
+        stream = container.add_stream("libx264", rate=rate)
         stream.height, stream.width = frames.shape[1:3]
         stream.pix_fmt = "yuv420p"
         stream.options = {"crf": "16"}
-        for frame in frames:
-            container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
+        for number, frame in enumerate(frames):
+            picture = av.VideoFrame.from_ndarray(cv2.cvtColor(frame, cv2.COLOR_RGB2YUV_I420), format="yuv420p")
+            picture.pts, picture.time_base = number, 1 / rate  # without them x264 guesses how long a frame lasts
+            container.mux(stream.encode(picture))
         container.mux(stream.encode())
     return file

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import os
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -32,7 +33,7 @@ from generator.showing import draw_samples, show_reconstructions
 from generator.stages import folder_of, started
 from generator.systems.base import Batch, Packed, System
 from generator.vae import sizes as vaes
-from generator.vae.training import vae_loss
+from generator.vae.training import VaeLearner
 from manifests.ids import fingerprint
 
 
@@ -75,8 +76,10 @@ def train(
 
         vae = (taken or _seeded(recipe.seed, "vae", lambda: vaes.build(recipe.vae))).to(device)
         if taken is None:
-            how = recipe.vae_training
-            fit("vae", vae, vae_loss(vae, recipe.vae_loss), clips.videos(recipe.seed, how.batch), how, run)
+            for coding in recipe.vae_stages:
+                learner = _seeded(recipe.seed, coding.name, functools.partial(VaeLearner, vae, coding)).to(device)
+                feed, how = clips.videos(recipe.seed, coding.training.batch), coding.training
+                fit(coding.name, learner, learner.learn, feed, how, run, coding.only)
         vae.requires_grad_(False)
         maker = weights_fingerprint(vae)
         named = f"latents-{maker}" if cache else "latents"

@@ -16,16 +16,14 @@ from generator import recipes
 def test_the_recipes_that_are_named_fit_together(name: str) -> None:
     recipe = recipes.named(name)
     assert recipe.name == name and recipes.named(name) == recipe
-    assert recipe.vae_loss.stills <= recipe.vae_training.steps
+    assert {stage.name for stage in recipe.vae_stages} >= {"vae"}
 
 
 @pytest.mark.parametrize(
     ("part", "change", "sentence"),
     [
-        ("data", {"frames": -3}, r"4k \+ 1"),
+        ("data", {"frames": 16}, r"4k \+ 1"),
         ("data", {"size": 72}, "sample_height and sample_width must be 9 and 9"),
-        ("vae_loss", {"crop": 128}, r"vae_loss\.crop must be between 1 and data\.size"),
-        ("vae_loss", {"crop": 0}, r"vae_loss\.crop must be between 1 and data\.size"),
         ("system.dit", {"in_channels": 12}, r"must be vae\.latent_channels"),
         ("system.dit", {"patch_size_t": 2}, "the latents, 5 of 8 x 8, must be whole patches"),
         ("system.dit", {"patch_size": 3}, "must be whole patches"),
@@ -59,7 +57,14 @@ def test_numbers_out_of_range_are_refused() -> None:
     recipe = recipes.smoke()
     for key in ("steps", "batch", "log_every", "checkpoint_every"):
         with pytest.raises(ValueError, match=f"{key}.* must be at least 1"):
-            dataclasses.replace(recipe.vae_training, **{key: 0})
+            dataclasses.replace(recipe.stages[0].training, **{key: 0})
     for steps in (0, 1001):
         with pytest.raises(ValueError, match="sample_steps must be between 1 and 1000"):
             dataclasses.replace(recipe, sample_steps=steps)
+
+
+@pytest.mark.parametrize("change", [{"crop": 128}, {"crop": -8}, {"frames": 18}, {"frames": -1}], ids=str)
+def test_pieces_that_clips_do_not_have_are_refused(change: dict[str, int]) -> None:
+    recipe = recipes.smoke()
+    with pytest.raises(ValueError, match=f"the {next(iter(change))} of VAE stages must be"):
+        dataclasses.replace(recipe, vae_stages=(dataclasses.replace(recipe.vae_stages[0], **change),))

@@ -35,13 +35,12 @@ MODELS = ("vae", "transformer", "text_encoder")
 def tiny() -> Recipe:
     """Smaller still than `smoke`: 9 frames of 32 x 32, four steps of each model."""
     base, size, frames = recipes.smoke(), 32, 9
-    how = dataclasses.replace(base.vae_training, steps=4, batch=2, warmup=1, log_every=1, checkpoint_every=2)
+    how = dataclasses.replace(base.vae_stages[0].training, steps=4, batch=2, warmup=1, log_every=1, checkpoint_every=2)
     return dataclasses.replace(
         base,
         name="tiny",
         data=dataclasses.replace(base.data, size=size, frames=frames),
-        vae_loss=dataclasses.replace(base.vae_loss, crop=16, stills=2),
-        vae_training=how,
+        vae_stages=(dataclasses.replace(base.vae_stages[0], training=how, crop=16),),
         system=dataclasses.replace(
             base.system,
             dit=dataclasses.replace(
@@ -112,7 +111,7 @@ def test_what_is_exported_are_the_averaged_weights(finished: Path) -> None:
     vae = load_state(finished / "checkpoints" / "vae-00000004.safetensors")
     assert not vae.average
     for key, value in generator.load(finished / "vae").state_dict().items():
-        assert torch.equal(value, vae.model[key])
+        assert torch.equal(value, vae.model[f"vae.{key}"])
 
 
 def test_scaled_latents_have_unit_variance(finished: Path) -> None:
@@ -187,20 +186,17 @@ def test_a_broken_gradient_is_never_exported(
     model: str, manifest: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The loss of the last step is a number, but its gradient is none: no later loss would tell."""
-    name = {"vae": "vae_loss", "dit": "diffusion"}[model]
-    build = getattr(training, name)
+    fit = training.fit
 
-    def spoilt(network: Any, *rest: Any) -> Any:
-        loss = build(network, *rest)
-
+    def spoilt(stage: str, network: Any, learn: Any, *rest: Any) -> None:
         def at(batch: Any, draws: Any, step: int) -> Learnt:
-            learnt = loss(batch, draws, step)
+            learnt = learn(batch, draws, step)
             zero = next(network.parameters()).sum() * 0
             return dataclasses.replace(learnt, loss=learnt.loss + (zero.sqrt() if step == 3 else zero))
 
-        return at
+        fit(stage, network, at if stage == model else learn, *rest)
 
-    monkeypatch.setattr(training, name, spoilt)
+    monkeypatch.setattr(training, "fit", spoilt)
     out = tmp_path / "out"
     with pytest.raises(ValueError, match=rf"the {model} gradient norm is nan at step 4; .*{out} keeps the last good"):
         train(manifest, tiny(), out, quiet)
@@ -224,22 +220,29 @@ def test_starting_afresh_removes_all_of_a_training_but_its_pixels(trained: Path)
     assert [path.name.split("-")[0] for path in (trained / "cache").iterdir()] == ["pixels"]
 
 
-def test_generate_takes_what_the_training_says(finished: Path, tmp_path: Path) -> None:
-    """Frames, rate and guidance; and the sample a training draws is the one that generate draws."""
+def test_generate_takes_what_the_training_says(finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Frames, rate and guidance; and the sample a training draws is the one that generate draws. Pixels are compared
+    before they are coded: x264 does not always make the same file of them."""
+    written: list[np.ndarray] = []
+
+    def spy(file: Path, frames: np.ndarray, fps: float) -> Path:
+        written.append(frames)
+        return write_mp4(file, frames, fps)
+
+    monkeypatch.setattr(sampling, "write_mp4", spy)
     prompt = json.loads((finished / "samples" / "prompts.json").read_text())["0.mp4"]
-    file = generator.generate(finished, prompt, tmp_path / "a.mp4", steps=3)
-    drawn = decoded(file)
-    assert drawn.shape == (9, 32, 32, 3)
-    assert np.array_equal(drawn, decoded(finished / "samples" / "0.mp4"))
+    film = decoded(generator.generate(finished, prompt, tmp_path / "a.mp4", steps=3)).astype(float)
+    assert film.shape == (9, 32, 32, 3)
+    assert np.abs(film - decoded(finished / "samples" / "0.mp4")).mean() < 3, "but for the coding"
     vae, system = generator.load(finished / "vae"), systems.load(finished)
     system.use(vae)
     exact = sample_videos(vae, system, [prompt], tiny().data, 3, 2.5, 0)[0]
-    assert np.abs(drawn.astype(float) - exact).mean() < 12, "but for the coding"
-
-    again = generator.generate(finished, prompt, tmp_path / "b.mp4", steps=3, guidance=2.5, seed=0, frames=9, fps=8)
-    assert again.read_bytes() == file.read_bytes()
+    assert np.array_equal(written[0], exact) and np.abs(film - exact).mean() < 12
+    generator.generate(finished, prompt, tmp_path / "b.mp4", steps=3, guidance=2.5, seed=0, frames=9, fps=8)
+    assert np.array_equal(written[1], exact)
     for change in ({"guidance": 6.0}, {"seed": 1}):
-        assert not np.array_equal(decoded(generator.generate(finished, prompt, again, steps=3, **change)), drawn)
+        generator.generate(finished, prompt, tmp_path / "b.mp4", steps=3, **change)
+        assert not np.array_equal(written[-1], exact)
 
 
 def test_folders_without_a_training_record_use_the_published_settings(

@@ -70,19 +70,22 @@ def fingerprints(out: Path) -> dict[str, str]:
     return json.loads((out / "train.json").read_text())["fingerprints"]
 
 
+def shorter(stage: Any, **changes: Any) -> Any:
+    return dataclasses.replace(stage, training=dataclasses.replace(stage.training, log_every=1, **changes))
+
+
 def test_losses_go_down(manifest: Path, tmp_path: Path) -> None:
     tiny = recipes.tiny_cogvideox()
     recipe = dataclasses.replace(
         tiny,
-        vae_loss=dataclasses.replace(tiny.vae_loss, stills=30),
-        vae_training=dataclasses.replace(tiny.vae_training, steps=40, batch=2, log_every=1),
+        vae_stages=(shorter(tiny.vae_stages[0], steps=30, batch=8), shorter(tiny.vae_stages[1], steps=4)),
         stages=(Stage(dataclasses.replace(tiny.stages[0].training, steps=60, log_every=1)),),
         samples=1,
         sample_steps=2,
     )
     out = train(manifest, recipe, tmp_path / "out", quiet)
-    for model, part in {"vae": slice(0, 30), "dit": slice(None)}.items():
-        values = [loss for _, loss in losses(out, model)][part]
+    for model in ("vae_stills", "dit"):
+        values = [loss for _, loss in losses(out, model)]
         assert statistics.fmean(values[-5:]) < 0.7 * statistics.fmean(values[:5])
 
 
@@ -142,7 +145,7 @@ def test_starting_afresh_forgets(manifest: Path, smoke: Recipe, tmp_path: Path) 
 def test_a_loss_that_is_not_a_number_stops_the_run_and_keeps_the_last_checkpoint(
     manifest: Path, smoke: Recipe, tmp_path: Path
 ) -> None:
-    wild = dataclasses.replace(smoke, vae_training=dataclasses.replace(smoke.vae_training, lr=1e30, clip=1e30))
+    wild = dataclasses.replace(smoke, vae_stages=(shorter(smoke.vae_stages[0], lr=1e30, clip=1e30),))
     with pytest.raises(ValueError, match=r"the vae loss is (nan|inf) at step \d+; lower the learning rate"):
         train(manifest, wild, tmp_path / "out", quiet)
 
@@ -207,7 +210,7 @@ def test_recipes_that_do_not_fit_together_are_refused() -> None:
     tiny = recipes.tiny_cogvideox()
     for change, message in {
         "data": (dataclasses.replace(tiny.data, frames=16), r"4k \+ 1"),
-        "vae_loss": (dataclasses.replace(tiny.vae_loss, crop=36), "multiples of 8"),
+        "vae_stages": ((dataclasses.replace(tiny.vae_stages[0], crop=36),), "multiples of 8"),
         "system": (
             dataclasses.replace(tiny.system, text=dataclasses.replace(tiny.system.text, length=17)),
             r"max_text_seq_length must be text\.length",
@@ -221,7 +224,7 @@ def test_recipes_that_do_not_fit_together_are_refused() -> None:
 
 
 def test_learning_rate_warms_up_and_decays() -> None:
-    how = dataclasses.replace(recipes.tiny_cogvideox().vae_training, steps=100, warmup=10)
+    how = dataclasses.replace(recipes.tiny_cogvideox().stages[0].training, steps=100, warmup=10)
     rates = [learning_rate(step, how) for step in range(100)]
     assert rates[0] == pytest.approx(0.1) and max(rates) == rates[10] == pytest.approx(1.0)
     assert rates[10:] == sorted(rates[10:], reverse=True) and rates[99] == pytest.approx(0.05, abs=0.001)

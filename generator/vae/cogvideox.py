@@ -95,20 +95,32 @@ class VaeConfig:
         return int(2 ** (len(self.block_out_channels) - 1))
 
 
+class Conv3d(nn.Conv3d):
+    """Where there are fewer frames than the kernel sees, all of them are the one frame of an image."""
+
+    def forward(self, x: Video) -> Video:
+        if x.shape[2] >= self.kernel_size[0]:
+            return super().forward(x)
+        return F.conv3d(x, self.weight.sum(2, keepdim=True), self.bias, padding=self.padding)
+
+
 class CausalConv3d(nn.Module):
     """Convolution that sees this frame and the k - 1 before it; before the first frame, the first frame repeated."""
 
     def __init__(self, channels: int, out_channels: int, kernel: int) -> None:
         super().__init__()
         self.before = kernel - 1
-        self.conv = nn.Conv3d(channels, out_channels, kernel, padding=(0, kernel // 2, kernel // 2))
+        self.conv = Conv3d(channels, out_channels, kernel, padding=(0, kernel // 2, kernel // 2))
 
     def forward(self, x: Video, stream: Stream) -> Video:
         return self.conv(self.extended(x, stream))
 
     def extended(self, x: Video, stream: Stream) -> Video:
-        """x and the frames before it that `conv` sees too."""
-        return stream.extended(self, x, self.before, self.before) if self.before else x
+        """x and the frames before it that `conv` sees too; an image stays one frame."""
+        if not self.before:
+            return x
+        longer = stream.extended(self, x, self.before, self.before)
+        return x if stream.first and x.shape[2] == 1 else longer
 
 
 class GroupNorm(nn.GroupNorm):

@@ -4,56 +4,62 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
-import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from generator.draws import Draws
-from generator.loop import Learn, Learnt
-from generator.objectives import kl_divergence
-from generator.recipes import VaeLoss
-from generator.vae.perceptual import Edges
+from generator.loop import Learnt
+from generator.recipes import VaeStage
+from generator.vae.discriminators import Clips, Patches
+from generator.vae.losses import VaeObjective
+from generator.vae.perceptual import perceptual
 
-_STILLS = 4  # frames per clip
-
-
-def vae_loss(vae: Any, weights: VaeLoss) -> Learn:
-    """Of videos (B, 3, F, H, W) in [-1, 1]; see `recipes.VaeLoss`. Tokens are places of the latent."""
-    edges = Edges(scales=1)
-
-    def learn(video: Tensor, draws: Draws, step: int) -> Learnt:
-        x = _stills(video, draws) if step < weights.stills else _crop(video, weights.crop, draws)
-        mean, logvar = vae.encode_moments(x)
-        noise = torch.cat([torch.randn(part.shape, generator=g) for part, g in _parts(mean, draws)]).to(mean)
-        y = vae.decode(mean + (0.5 * logvar).exp() * noise)[:, :, : x.shape[2]]
-        l1 = (y - x).abs().mean()
-        gradient = edges(y.flatten(1, 2), x.flatten(1, 2)).mean()
-        square, kl = F.mse_loss(y, x), kl_divergence(mean, logvar)
-        parts = {"l1": l1.item(), "square": square.item(), "gradient": gradient.item(), "kl": kl.item()}
-        total = l1 + weights.square * square + weights.gradient * gradient + weights.kl * kl
-        return Learnt(total, mean[:, 0].numel(), parts)
-
-    return learn
+JUDGES: dict[str, Callable[[], nn.Module]] = {"patches": Patches, "clips": Clips}
 
 
-def _parts(x: Tensor, draws: Draws) -> list[tuple[Tensor, torch.Generator]]:
-    """What of x (B, ...) belongs to each clip, be it one row or several."""
-    return list(zip(x.chunk(len(draws)), draws.generators, strict=True))
+class VaeLearner(nn.Module):
+    """A VAE and what it is trained on in a stage, the discriminators among it.
 
+    The two sides of a GAN share a step and an optimiser: neither's loss has a gradient for the other.
+    Raises ValueError for an unknown discriminator.
+    """
 
-def _stills(video: Tensor, draws: Draws) -> Tensor:
-    """A few random frames of each clip as videos of their own, (4 B, 3, 1, H, W)."""
-    frames = [clip[:, :, torch.randperm(clip.shape[2], generator=g)[:_STILLS]] for clip, g in _parts(video, draws)]
-    return torch.cat(frames).transpose(1, 2).flatten(0, 1).unsqueeze(2)
+    def __init__(self, vae: Any, stage: VaeStage) -> None:
+        super().__init__()
+        unknown = [name for name in stage.judges if name not in JUDGES]
+        if unknown:
+            raise ValueError(f"discriminators are {', '.join(JUDGES)}; {', '.join(unknown)} is not one of them.")
+        distance = perceptual(stage.perceptual) if stage.loss.perceptual else None
+        self.vae, self._stage = vae, stage
+        self.objective = VaeObjective(stage.loss, distance, [JUDGES[name]() for name in stage.judges])
 
+    def learn(self, video: Tensor, draws: Draws, step: int) -> Learnt:
+        """video: (B, 3, F, H, W) in [-1, 1]. Tokens are places of the latent."""
+        clips = zip(video.split(1), draws.generators, strict=True)
+        x = torch.cat([self._piece(clip, generator) for clip, generator in clips])
+        mean, logvar = self.vae.encode_moments(x)
+        noise = draws.normal(*mean.shape[1:]).to(mean)
+        y = self.vae.decode(mean + (0.5 * logvar).exp() * noise)[:, :, : x.shape[2]]
+        loss, terms = self.objective.generator(x, y, mean, logvar, step, self._last)
+        against, judged = self.objective.discriminator(x, y, step)
+        parts = {name: term.item() for name, term in (terms | judged).items()}
+        return Learnt(loss + against, mean[:, 0].numel(), parts)
 
-def _crop(video: Tensor, size: int, draws: Draws) -> Tensor:
-    """A square of so many pixels of each clip."""
+    @property
+    def _last(self) -> Tensor:
+        return [weight for weight in self.vae.decoder.parameters() if weight.ndim >= 4][-1]
 
-    def cropped(clip: Tensor, generator: torch.Generator) -> Tensor:
-        top, left = (int(torch.randint(side - size + 1, (), generator=generator)) for side in clip.shape[-2:])
-        return clip[..., top : top + size, left : left + size]
+    def _piece(self, clip: Tensor, generator: torch.Generator) -> Tensor:
+        """Some frames and a square of a clip (1, 3, F, H, W)."""
 
-    return torch.cat([cropped(clip, generator) for clip, generator in _parts(video, draws)])
+        def window(length: int, wanted: int) -> slice:
+            start = int(torch.randint(length - wanted + 1, (), generator=generator))
+            return slice(start, start + wanted)
+
+        frames, crop = self._stage.frames, self._stage.crop
+        time = window(clip.shape[2], frames or clip.shape[2])
+        rows, columns = (window(side, crop or side) for side in clip.shape[-2:])
+        return clip[:, :, time, rows, columns]

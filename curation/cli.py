@@ -18,18 +18,22 @@ from rich.table import Table
 from captioners.servers import is_here
 from curation import doctor as doctor_module
 from curation import explain, recipes
+from curation.ablate.cli import ablate
 from curation.captioning.asking import Asking
 from curation.captioning.cli import asked, caption, prompt, serve
 from curation.checking.cli import check_command
 from curation.export import FORMATS
 from curation.export import export as export_clips
 from curation.folder import Folder
+from curation.judging.cli import compare, sample, votes
 from curation.models_cli import models
 from curation.picking_cli import retrieve, similar
 from curation.recipe import Recipe, with_settings
+from curation.report.training import write_training
 from curation.review.cli import review
 from curation.run import Result, plan_run, run
 from curation.tags_cli import app as tags_app
+from curation.training_cli import generate, train, train_into
 from manifests.media.container import is_remote
 from manifests.offline import go_offline
 
@@ -49,6 +53,12 @@ app.command()(prompt)
 app.command(context_settings={"allow_extra_args": True})(serve)
 app.command("check")(check_command)
 app.command()(models)
+app.command()(train)
+app.command()(generate)
+app.command()(ablate)
+app.command()(sample)
+app.command()(compare)
+app.command()(votes)
 
 Sources = Annotated[list[str], typer.Argument(help="Files, folders, globs, lists (txt, jsonl, parquet) or URLs.")]
 Out = Annotated[Path, typer.Option("--out", help="Folder to write; an earlier run in it is resumed.")]
@@ -239,10 +249,17 @@ def report(
     name: Annotated[bool, typer.Option("--name-concepts", help="Name concepts in words first, by CLIP.")] = False,
     phrases: Annotated[str, typer.Option("--phrases", help="File of names to choose from; ours if none.")] = "",
 ) -> None:
-    """Write DIR/report.html again from the stored tables.
+    """Write DIR/report.html again: of a run from the stored tables, of a training from its log and samples.
 
-    Example: vidcurate report out
+    Examples:
+
+      vidcurate report out
+
+      vidcurate report out/train
     """
+    if not (folder / "run.json").exists() and (folder / "train.json").exists():
+        print(write_training(folder))
+        return
     if name:
         from curation.concept_names import name_them
 
@@ -311,50 +328,6 @@ def export(
     print(f"{count} clips in {to}")
 
 
-@app.command()
-def train(
-    folder: Dir,
-    out: Annotated[Path, typer.Option("--out", help="Folder for checkpoints; an earlier training in it is resumed.")],
-    recipe: Annotated[str, typer.Option("--recipe", help="Name of a training recipe.")] = "tiny_cogvideox",
-    fresh: Fresh = False,
-) -> None:
-    """Train VAE, text encoder and transformer on the sampled clips; resumes.
-
-    Example: vidcurate train out --recipe tiny_cogvideox --out out/train
-    """
-    print(_train(folder, out, recipe, fresh))
-
-
-def _train(folder: Path, out: Path, recipe: str, fresh: bool) -> Path:
-    from generator import recipes as training
-    from generator.train import train as train_on
-
-    return train_on(folder, training.named(recipe), out, fresh=fresh)
-
-
-@app.command()
-def generate(
-    checkpoint: Annotated[Path, typer.Argument(help="Folder that `vidcurate train --out` wrote.")],
-    prompt: Annotated[str, typer.Option("--prompt", help="What to show.")],
-    output: Annotated[Path, typer.Option("-o", "--output", help="The .mp4 to write.")],
-    image: Annotated[
-        Path | None, typer.Option("--image", help="First frame, where the model was trained for it.")
-    ] = None,
-    steps: Annotated[int, typer.Option("--steps", min=1, help="Sampler steps.")] = 50,
-    guidance: Annotated[
-        float | None, typer.Option("--guidance", help="Classifier-free guidance scale; the recipe's by default.")
-    ] = None,
-    seed: Annotated[int, typer.Option("--seed", help="Of the noise.")] = 0,
-) -> None:
-    """Sample a video from a trained checkpoint.
-
-    Example: vidcurate generate out/train --prompt "Pan left. A bright scene" -o sample.mp4
-    """
-    import generator
-
-    print(generator.generate(checkpoint, prompt, output, image=image, steps=steps, guidance=guidance, seed=seed))
-
-
 @app.command("end-to-end")
 def end_to_end(
     sources: Sources,
@@ -385,7 +358,8 @@ def end_to_end(
     asking = asked(captioner, model)
     result = _run(sources, out, recipe, settings, workers, scheduler, offline, measure_all=False, asking=asking)
     _finish_run(result, max_failures, strict)
-    checkpoint = _train(out, out / "train", train_recipe, fresh)
+    checkpoint = train_into(out, out / "train", train_recipe, fresh)
     words = prompt or next((c for c in result.clips.filter(result.clips["sampled"])["caption"].to_pylist() if c), "")
     sample = generator.generate(checkpoint, words, out / "sample.mp4")
+    Folder(out).report()  # with the training on it
     print(f"training  {checkpoint}\nsample    {sample}  ({words})")

@@ -181,11 +181,16 @@ def with_settings(recipe: Recipe, settings: Sequence[str]) -> Recipe:
     A dot goes into a field, or into the rule or subset of that name. Raises ValueError with one sentence.
     """
     for setting in settings:
-        key, equals, text = setting.partition("=")
-        if not equals:
-            raise ValueError(f"--set {setting}: write key=value, e.g. copies.mirror=true.")
-        recipe = _replace(recipe, key.strip().split("."), text.strip(), key.strip())
+        recipe = replaced(recipe, setting, "--set")
     return recipe
+
+
+def replaced(settings: Any, setting: str, option: str) -> Any:
+    """A frozen dataclass with one `key=value` applied, as `with_settings` does. option: named in what is raised."""
+    key, equals, text = setting.partition("=")
+    if not equals:
+        raise ValueError(f"{option} {setting}: write key=value, e.g. copies.mirror=true.")
+    return _replace(settings, key.strip().split("."), text.strip(), f"{option} {key.strip()}")
 
 
 def _replace(value: Any, path: list[str], text: str, key: str) -> Any:
@@ -193,22 +198,22 @@ def _replace(value: Any, path: list[str], text: str, key: str) -> Any:
     if isinstance(value, tuple):
         names = [_name(item) for item in value]
         if head not in names:
-            raise ValueError(f"--set {key}: there is no {head!r}; choose from {', '.join(names)}.")
+            raise ValueError(f"{key}: there is no {head!r}; choose from {', '.join(names)}.")
         at = names.index(head)
         if not rest and text == "off":
             return value[:at] + value[at + 1 :]
         if not rest:
-            raise ValueError(f"--set {key}: say which number of it, e.g. {key}.high={text}, or {key}=off.")
+            raise ValueError(f"{key}: say which number of it, e.g. {key}.high={text}, or {key}=off.")
         return (*value[:at], _replace(value[at], rest, text, key), *value[at + 1 :])
     fields = [f.name for f in dataclasses.fields(value)] if dataclasses.is_dataclass(value) else []
     if head not in fields or head == "version":
         choices = f"choose from {', '.join(f for f in fields if f != 'version')}" if fields else "it has no settings"
-        raise ValueError(f"--set {key}: there is no {head!r}; {choices}.")
+        raise ValueError(f"{key}: there is no {head!r}; {choices}.")
     old = getattr(value, head)
     try:
         return dataclasses.replace(value, **{head: _replace(old, rest, text, key) if rest else _parse(old, text, key)})
     except TypeError as error:
-        raise ValueError(f"--set {key}: {error}.") from None
+        raise ValueError(f"{key}: {error}.") from None
 
 
 def _name(item: Any) -> str:
@@ -218,13 +223,13 @@ def _name(item: Any) -> str:
 def _parse(old: Any, text: str, key: str) -> Any:
     """`text` as a value of the kind that `old` is."""
     if dataclasses.is_dataclass(old) or isinstance(old, tuple):
-        raise ValueError(f"--set {key}: that is a group of settings; name one of them with a dot.")
+        raise ValueError(f"{key}: that is a group of settings; name one of them with a dot.")
     if isinstance(old, bool):
         if text.lower() in ("true", "yes", "on", "1"):
             return True
         if text.lower() in ("false", "no", "off", "0"):
             return False
-        raise ValueError(f"--set {key}={text}: give true or false.")
+        raise ValueError(f"{key}={text}: give true or false.")
     if isinstance(old, str):
         return text
     if text.lower() == "none":
@@ -232,11 +237,11 @@ def _parse(old: Any, text: str, key: str) -> Any:
     try:
         value = float(text) if text.lower() in ("inf", "-inf") else ast.literal_eval(text)
     except (ValueError, SyntaxError):
-        raise ValueError(f"--set {key}={text}: that is not a number.") from None
+        raise ValueError(f"{key}={text}: that is not a number.") from None
     if not isinstance(value, (int, float)) or isinstance(value, bool):
-        raise ValueError(f"--set {key}={text}: that is not a number.")
+        raise ValueError(f"{key}={text}: that is not a number.")
     if isinstance(old, int):
         if value != int(value):
-            raise ValueError(f"--set {key}={text}: give a whole number.")
+            raise ValueError(f"{key}={text}: give a whole number.")
         return int(value)
     return float(value)

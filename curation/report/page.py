@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ from jinja2 import Environment, PackageLoader
 from curation.recipe import Recipe
 from curation.report import checked, corpus, numbers, pictures
 from curation.report.pictures import Row, Rows
+from curation.report.training import read_training
 from manifests.media.container import base_name
 from manifests.store import Store
 
@@ -25,6 +27,8 @@ PER_CONCEPT = 8
 CONCEPT_NAMES = "concepts.json"
 """Optional file in an output folder: an object from a clip's id to the name of the concept that it is in. Numbers of
 concepts change when clips are judged anew; ids do not."""
+TRAINING = "train"
+"""Where `end-to-end` trains; what is there is shown, too."""
 _COLUMNS = (
     "clip_id", "uri", "start_us", "end_us", "duration_s", "width", "height", "pack", "failed_rules", "kept", "sampled",
     "copy_group", "copy_of", "copy_similarity", "caption", "concept", "camera_motion", "motion_flow",
@@ -66,6 +70,7 @@ def write_report(
         cameras=numbers.counts(clips["camera_motion"]) if "camera_motion" in clips.column_names else [],
         tags=numbers.counts(pc.list_flatten(clips["tags"])),
         checked=checked.checked(clips),
+        training=read_training(Path(store.full(TRAINING))) if store.local else None,
         concepts=concepts,
         concept_count=pc.count_distinct(clips["concept"]).as_py(),
         thumbs=pictures.strips(store, [row for _, _, some in concepts for row in some], frames=1),

@@ -1,0 +1,58 @@
+"""What the papers say of their own ablations, to stand beside what a comparison here finds.
+
+Theirs are models of billions of weights on millions of clips, measured otherwise than here: a direction to compare
+with, not a number to reach.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Published:
+    """paper: who and where. choice: what was varied. found: what they report. command: of the same choice here."""
+
+    paper: str
+    choice: str
+    found: str
+    command: str
+
+
+_COG, _MOVIE = "CogVideoX, arXiv 2408.06072", "Movie Gen, arXiv 2410.13720"
+_STIV, _EASY = "STIV, arXiv 2412.07730", "EasyAnimate, arXiv 2405.18991"
+
+PUBLISHED = (
+    Published(_COG, "rotary or sinusoidal positions", "rotary has the lower loss and FVD (curves)",
+              "--model system.dit.use_rotary_positional_embeddings=false"),
+    Published(_COG, "expert adaptive layer norm or one for both", "expert is better than none, and than separate "
+              "weights for text and video (MMDiT) of as many parameters (curves)",
+              "--model system.dit.expert_norm=false"),
+    Published(_COG, "3D full or 2D + 1D attention", "3D is better and more stable (curves)",
+              "--model system.dit.full_attention=false"),
+    Published(_COG, "explicit uniform sampling or none", "validation loss at t = 100, 300, 500, 700, 900: .216 .126 "
+              ".116 .129 .157 with, .222 .130 .119 .133 .161 without (table 9)", "--model system.groups=1"),
+    Published(_COG, "VAE of 8 x 8 x 4: latent channels", "flicker and PSNR: 8 channels 87.6 and 27.2 dB, 16 channels "
+              "86.3 and 28.7 dB (chosen), 32 channels 87.7 and 30.5 dB (table 1)", "--model vae.latent_channels=8"),
+    Published(_MOVIE, "flow matching or v-prediction", "net win rate of flow matching: quality +16.53 %, text "
+              "alignment +7.08 %", "--model system.objective=flow"),
+    Published(_MOVIE, "LLaMa3-like or DiT blocks", "net win rate of LLaMa3-like: quality +18.63 %, text alignment "
+              "+12.60 %", "none: compare --recipe tiny_moviegen with tiny_stiv by held-out videos"),
+    Published(_MOVIE, "captions of videos or of frames, rewritten", "net win rate of video captions: quality -0.80 %, "
+              "text alignment +10.80 %", "none: caption twice with --how, then vidcurate compare"),
+    Published(_MOVIE, "autoencoder of 2.5D or 3D", "3D has +0.29 dB of PSNR, but FID 4.715 against 3.678; 2.5D kept",
+              "--recipe tiny_moviegen --model vae.full_3d=true"),
+    Published(_MOVIE, "outlier penalty or none", "PSNR of videos 31.93 dB with, 31.11 dB without; FID of images .614 "
+              "with, .568 without", "--recipe tiny_moviegen --model vae_loss.outlier=0"),
+    Published(_STIV, "queries and keys normalised or not", "GenEval .372 with, .358 without; FID 25.60 and 26.17 "
+              "(table 2)", "none: the norms are part of the blocks"),
+    Published(_STIV, "flow matching or noise schedule", "FID 24.96 with, 26.35 without; GenEval .457 and .379 (table "
+              "2)", "--model system.objective=flow"),
+    Published(_STIV, "half of the tokens masked or none", "FID 23.85 with, 20.26 without; GenEval .499 and .474, at "
+              "less memory (table 2)", "--recipe tiny_stiv --model system.masked=0"),
+    Published(_STIV, "temporal patch of 1, 2 or 4", "VBench total 79.07, 78.25, 77.61",
+              "none: a patch is a group of numbers; change it in a recipe of your own"),
+    Published(_STIV, "first frame replaced, or attended to (CA)", "VBench-I2V average 77.3 replaced, 73.0 attended "
+              "to (table 3)", "none: attention to the image is not in the model"),
+    Published(_EASY, "(the paper prints no ablation in numbers)", "", ""),
+)  # fmt: skip

@@ -1,0 +1,182 @@
+"""Comparisons with and without a rule or a choice: which clips, what is trained, what is concluded."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pytest
+
+pytest.importorskip("torch")
+from curation.ablate import compare as comparing
+from curation.ablate.choose import Amounts, choose, rule_names, write_part
+from curation.ablate.compare import Plan, compare, prepare
+from curation.ablate.page import write_page
+from curation.ablate.statistics import bootstrap
+from generator.recipes import Recipe
+from manifests.store import Store, read_clips
+from tests.generator_films import FPS, draw_clip, one_thread, write_film  # noqa: F401  (used by being here)
+from tests.test_generator_train import quiet, tiny
+
+LONG = pc.field("end_us") > 0
+EVIL = "<script>alert(1)</script>"
+
+
+def make(folder: Path, failed: list[list[str]], seconds: float = 1.25) -> Path:
+    """A clip for each; those that pass are moving shapes, those that fail are noise."""
+    folder.mkdir(parents=True, exist_ok=True)
+    rows, frames, rng = [], [], np.random.default_rng(0)
+    for number, rules in enumerate(failed):
+        caption, drawn = draw_clip(number, seconds)
+        if rules:
+            caption, drawn = EVIL, [rng.integers(0, 255, (72, 96, 3), dtype=np.uint8) for _ in drawn]
+        start = round(len(frames) / FPS * 1e6)
+        frames += drawn
+        row = {"clip_id": f"clip-{number:03d}", "uri": str(folder / "film.mp4"), "start_us": start, "fps": float(FPS)}
+        row |= {"end_us": round(len(frames) / FPS * 1e6), "caption": caption, "failed_rules": rules, "kept": not rules}
+        rows.append(row | {"sampled": not rules})
+    write_film(folder / "film.mp4", frames)
+    kinds = {"clip_id": pa.string(), "uri": pa.string(), "start_us": pa.int64(), "end_us": pa.int64()}
+    kinds |= {"fps": pa.float64(), "caption": pa.string(), "sampled": pa.bool_(), "kept": pa.bool_()}
+    schema = pa.schema(list((kinds | {"failed_rules": pa.list_(pa.string())}).items()))
+    Store(folder).replace_table("clips.parquet", [pa.Table.from_pylist(rows, schema=schema)])
+    return folder
+
+
+@pytest.fixture(scope="module")
+def manifest(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    failed: list[list[str]] = [[] for _ in range(15)]
+    failed += [["noise"]] * 12 + [["noise", "loud"]] * 3
+    return make(tmp_path_factory.mktemp("noisy") / "out", failed)
+
+
+def small(steps: int) -> Recipe:
+    recipe = tiny()
+    how = dataclasses.replace(recipe.stages[0].training, steps=steps, lr=3e-3, ema=0.9, checkpoint_every=steps)
+    return dataclasses.replace(recipe, stages=(dataclasses.replace(recipe.stages[0], training=how),))
+
+
+def test_sides_have_as_many_clips_and_what_is_held_out_is_seen_by_none(manifest: Path) -> None:
+    known = rule_names(str(manifest))
+    assert known == ["loud", "noise"]
+    choice = choose(str(manifest), ["noise"], known, Amounts(), LONG)
+    assert len(choice.held) == 3 and len(choice.passing) == 12 and len(choice.rejected["noise"]) == 12
+    assert not set(choice.held) & set(choice.passing)
+    for seed in range(3):
+        ids, count = choice.without("noise", None, seed)
+        assert len(ids) == len(set(ids)) == 12 and count == 6, "half of what would be there, 12 of 24, is noise"
+        assert len(set(ids) & set(choice.rejected["noise"])) == 6
+        assert not set(ids) & set(choice.held)
+    draws = {choice.without("noise", 0.5, seed)[0] for seed in range(3)}
+    assert len(draws) == 3 and choice.without("noise", 0.5, 1) == choice.without("noise", 0.5, 1)
+    assert choice.without("noise", 1.0, 0)[0] == choice.rejected["noise"]
+    more = choose(str(manifest), [], known, Amounts(clips=5, held_out=2), LONG)
+    assert set(more.held) < set(choice.held) and len(more.passing) == 5 and more.pool == 13
+
+
+def test_what_cannot_be_compared_is_said_in_a_sentence(manifest: Path, tmp_path: Path) -> None:
+    def plan(**changes: object) -> Plan:
+        return dataclasses.replace(Plan(str(manifest), tmp_path / "out", small(4), ["noise"]), **changes)
+
+    with pytest.raises(ValueError, match=r"--without nosuch: there is no such rule .* it has loud, noise"):
+        prepare(plan(without=["nosuch"]))
+    with pytest.raises(ValueError, match=r"--without loud: no clip .* is rejected by loud alone"):
+        prepare(plan(without=["loud"]))
+    with pytest.raises(ValueError, match=r"6 clips pass all rules .* at least 10"):
+        prepare(plan(folder=str(make(tmp_path / "few", [[]] * 6 + [["noise"]]))))
+    with pytest.raises(ValueError, match="0 clips pass all rules and are long enough"):
+        data = dataclasses.replace(small(4).data, fps=0.1)
+        prepare(plan(recipe=dataclasses.replace(small(4), data=data)))
+    with pytest.raises(ValueError, match=r"take at most --share 0\.12,"):
+        prepare(plan(folder=str(make(tmp_path / "one", [[]] * 10 + [["noise"]])), amounts=Amounts(share=0.5)))
+    with pytest.raises(ValueError, match="--share must be above 0"):
+        Amounts(share=0.0)
+    for setting, says in {
+        "system.nosuch=1": "--model system.nosuch: there is no 'nosuch'; choose from dit",
+        "system.groups": "write key=value",
+        "system.groups=8": "that is what recipe tiny has already",
+        "system.groups=5": "must be a multiple of groups",
+        "data.size=64": "data is the same on both sides",
+        "stages.dit.training.lr=fast": "that is not a number",
+    }.items():
+        with pytest.raises(ValueError, match=says):
+            prepare(plan(without=[], model=[setting]))
+    with pytest.raises(ValueError, match="name what to leave out"):
+        plan(without=[])
+
+
+def test_intervals_hold_the_truth_about_as_often_as_they_say() -> None:
+    rng = np.random.default_rng(3)
+    hits = 0
+    for trial in range(60):
+        noise = rng.normal(0, 0.5, (8, 1)) + rng.normal(0, 1, (1, 20)) + rng.normal(0, 1, (8, 20))
+        found = bootstrap(0.3 + noise, seed=trial)
+        hits += found.low <= 0.3 <= found.high
+    assert 0.85 <= hits / 60 <= 1.0
+    same = bootstrap(np.zeros((3, 5)))
+    assert (same.mean, same.low, same.high) == (0, 0, 0) and not same.beside_zero
+    assert bootstrap(np.full((2, 5), 0.1)).beside_zero
+
+
+@pytest.fixture(scope="module")
+def done(manifest: Path, tmp_path_factory: pytest.TempPathFactory) -> comparing.Report:
+    out = tmp_path_factory.mktemp("ablate")
+    plan = Plan(
+        str(manifest),
+        out,
+        small(60),
+        ["noise"],
+        ["system.groups=1", "vae_loss.gradient=0"],
+        Amounts(share=1.0),
+        seeds=2,
+    )
+    return compare(plan, progress=quiet)
+
+
+def test_a_rule_that_keeps_noise_out_is_found_to_help(done: comparing.Report) -> None:
+    rule, choice, vae = done.comparisons
+    assert rule.measure == choice.measure == "held-out loss" and vae.measure == "PSNR"
+    assert rule.decisive.low > 0 and rule.verdict == "the rule helps"
+    assert rule.trained.side.mixed_in == 12 and rule.trained.mean(rule.measure) > rule.base.mean(rule.measure)
+    assert abs(choice.share.mean) < rule.share.mean, "how times are drawn matters less than noise for clips"
+    said = json.loads((done.plan.out / "ablation.json").read_text())
+    assert [c["verdict"] for c in said["comparisons"]] == [c.verdict for c in done.comparisons]
+    assert said["comparisons"][0]["differences"]["held-out loss"]["low"] == rule.decisive.low
+    of_rule = said["comparisons"][0]["trainings"]
+    assert len(of_rule) == 4 and all((done.plan.out / place / "train.json").exists() for place in of_rule)
+
+
+def test_sides_share_the_vae_and_differ_in_clips_alone(done: comparing.Report) -> None:
+    rule, choice, vae = done.comparisons
+    folders = [*rule.trained.folders, *rule.base.folders, *choice.trained.folders]
+    records = [json.loads((folder / "train.json").read_text()) for folder in folders]
+    assert len({record["fingerprints"]["vae"] for record in records}) == 1
+    assert {record["clips"] for record in records} == {12}
+    assert len({record["clips_fingerprint"] for record in records[:4]}) == 2, "all of the noise; all of the shapes"
+    fingerprints = [json.loads((f / "train.json").read_text())["fingerprints"] for f in vae.trained.folders]
+    assert len({each["vae"] for each in fingerprints}) == 2 and all(set(each) == {"vae"} for each in fingerprints)
+
+
+def test_a_second_call_trains_nothing_and_finds_the_same(done: comparing.Report) -> None:
+    before = (done.plan.out / "ablation.json").read_text()
+    heard: list[str] = []
+    again = compare(done.plan, progress=lambda phase, *_: heard.append(phase))
+    assert not {"vae", "dit"} & set(heard) and (done.plan.out / "ablation.json").read_text() == before
+    assert [c.decisive for c in again.comparisons] == [c.decisive for c in done.comparisons]
+
+
+def test_the_page_shows_sides_intervals_and_the_papers(done: comparing.Report) -> None:
+    html = write_page(done).read_text()
+    assert "without noise" in html and "system.groups=1" in html and "the rule helps" in html
+    assert "+16.53" in html and "2410.13720" in html, "theirs stand beside"
+    assert html.count("<polyline") >= 3 and "<script" not in html
+
+
+def test_a_part_of_a_manifest_is_all_sampled(manifest: Path, tmp_path: Path) -> None:
+    part = write_part(str(manifest), ["clip-020", "clip-001"], str(tmp_path / "part"))
+    table = read_clips(part)
+    assert table["clip_id"].to_pylist() == ["clip-001", "clip-020"] and table["sampled"].to_pylist() == [True, True]

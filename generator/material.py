@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -74,6 +74,20 @@ class Material:
 
     def batches(self, system: System, vae: Any, seed: int, batch: int) -> Feed:
         """Batches for a system. batch: clips of one, where there is no budget of tokens; sequences of a frame pack."""
+        one = self.batch(system)
+
+        def pack(units: list[Unit], slots: list[int], world: int) -> Packed:
+            clips = [one([clip], [slot], world) for clip, slot in zip(_flat(units), slots, strict=True)]
+            numbers = iter(range(len(clips)))
+            return Packed(clips, [[next(numbers) for _ in unit] for unit in units], world)
+
+        if self.config.pack:
+            return self._feed(self._packs(self.tokens(system, vae), seed, batch), pack)
+        plan = self._plan(seed, self._sizes(system, vae, batch))
+        return self._feed(plan, lambda units, slots, world: one(_flat(units), slots, world))
+
+    def batch(self, system: System) -> Callable[[list[str], list[int], int], Batch]:
+        """What makes a batch of clips of one shape, given their ids, slots and the clips of the global batch."""
         assert self.latents is not None, "encode() comes first"
         latents, by_id = self.latents, {row.id: row for row in self.rows}
         time = patch_of(system.transformer.config)[0]
@@ -86,15 +100,7 @@ class Material:
             texts = [row.caption for row in rows]
             return Batch(whole, texts, slots, lambda: self.pixels.videos(ids).to(self.device), micro, world)
 
-        def pack(units: list[Unit], slots: list[int], world: int) -> Packed:
-            clips = [one([clip], [slot], world) for clip, slot in zip(_flat(units), slots, strict=True)]
-            numbers = iter(range(len(clips)))
-            return Packed(clips, [[next(numbers) for _ in unit] for unit in units], world)
-
-        if self.config.pack:
-            return self._feed(self._packs(self.tokens(system, vae), seed, batch), pack)
-        plan = self._plan(seed, self._sizes(system, vae, batch))
-        return self._feed(plan, lambda units, slots, world: one(_flat(units), slots, world))
+        return one
 
     def tokens(self, system: System, vae: Any) -> dict[str, int]:
         """Tokens of a clip of each group, its text included. Raises ValueError for shapes that do not fit the VAE."""

@@ -17,6 +17,8 @@ import torch
 from generator.data import DataConfig
 from generator.dit import sizes as dit_sizes
 from generator.feed import Loading
+from generator.lora import Lora
+from generator.optimising import Training
 from generator.systems import Config
 from generator.systems.base import Dropping
 from generator.systems.cogvideox import CogVideoX
@@ -26,30 +28,6 @@ from generator.systems.stiv import Stiv
 from generator.text import TextConfig
 from generator.vae import sizes as vae_sizes
 from generator.vae.losses import LossConfig
-
-
-@dataclass(frozen=True, slots=True)
-class Training:
-    """One model's optimisation: AdamW, linear warm-up, cosine decay to a twentieth, clipped gradients.
-
-    ema: decay of the averaged weights that are exported, 0 for none. log_every, checkpoint_every: steps.
-    """
-
-    steps: int
-    batch: int
-    lr: float
-    warmup: int = 10
-    betas: tuple[float, float] = (0.9, 0.95)
-    eps: float = 1e-8
-    weight_decay: float = 1e-4
-    clip: float = 1.0
-    ema: float = 0.0
-    log_every: int = 1
-    checkpoint_every: int = 100
-
-    def __post_init__(self) -> None:
-        if min(self.steps, self.batch, self.log_every, self.checkpoint_every) < 1:
-            raise ValueError("steps, batch, log_every and checkpoint_every must be at least 1.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +58,7 @@ class Stage:
     there is none; EasyAnimate's second stage is ("attn_temporal",). data: what it trains on, system: its model, where
     they are not the recipe's. start: name of the earlier stage whose weights it goes on from, where that is not the one
     before. temporal: name of the earlier stage whose temporal attention it takes (STIV's dual initialisation). grow:
-    how learned position tables grow, "interpolate" or "append".
+    how learned position tables grow, "interpolate" or "append". lora: train that in place of the weights.
     """
 
     training: Training
@@ -91,6 +69,7 @@ class Stage:
     start: str = ""
     temporal: str = ""
     grow: str = "interpolate"
+    lora: Lora | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +78,8 @@ class Recipe:
 
     stages: none trains a VAE alone. samples: videos drawn at the end, with the captions of that many clips. threads: of
     the CPU. Small models gain little from more than one, lose half where another process holds a core, and compute
-    other last digits. loading: how clips are read, which changes no result.
+    other last digits. loading: how clips are read, which changes no result. held_out: share of the clips to validate on
+    and never to train on; see `generator.heldout`.
     Raises ValueError where the parts do not fit together.
     """
 
@@ -115,6 +95,7 @@ class Recipe:
     guidance: float = 6.0
     threads: int = 1
     loading: Loading = field(default=Loading(), compare=False)
+    held_out: float = 0.0
 
     def __post_init__(self) -> None:
         space, names = (
@@ -134,6 +115,9 @@ class Recipe:
             ),
             "stages must have names of their own": len(set(names)) < len(names),
             "sample_steps must be between 1 and 1000": not 1 <= self.sample_steps <= 1000,
+            "held_out must be at least 0 and below 1": not 0 <= self.held_out < 1,
+            "stages that validate need held_out above 0": not self.held_out
+            and any(stage.training.validate_every for stage in (*self.vae_stages, *self.stages)),
         }
         wrong = [sentence for sentence, broken in problems.items() if broken]
         if not wrong:

@@ -9,7 +9,7 @@ import os
 import shutil
 import statistics
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,10 @@ import torch
 from torch import Tensor, nn
 
 from generator import checkpoint as ckpt
+from generator.boards import Boards
 from generator.data import Row
+from generator.options import Options
+from generator.parallel import ALONE, World
 from generator.progress import Progress
 from generator.recipes import Recipe
 from manifests.ids import describe, fingerprint
@@ -27,10 +30,12 @@ _MADE = (
     "cache/latents",
     "checkpoints",
     "log.jsonl",
+    "lora",
     "samples",
     "scheduler",
     "stages",
     "system.json",
+    "tensorboard",
     "text_encoder",
     "text_encoder_2",
     "text_encoder_3",
@@ -40,6 +45,7 @@ _MADE = (
 )
 
 Record = Mapping[str, float | int | str]
+_OPTIONS = Options()
 
 
 def forget(out: Path) -> None:
@@ -64,6 +70,10 @@ class Run:
     rows: Sequence[Row]
     report: Progress
     vae: str = ""
+    world: World = ALONE
+    options: Options = _OPTIONS
+    boards: Boards | None = None
+    _writing: list[Callable[[], None]] = dataclasses.field(default_factory=list, repr=False)
 
     @property
     def ids(self) -> list[str]:
@@ -82,6 +92,9 @@ class Run:
 
         Raises ValueError if it holds a run of another recipe or of other clips.
         """
+        return self.world.agree(self.world.first and self._open(manifest))
+
+    def _open(self, manifest: str | os.PathLike[str]) -> bool:
         mine = {"recipe_fingerprint": fingerprint(self.recipe), "clips_fingerprint": self._clips, "given_vae": self.vae}
         said = self._read()
         if said is None and (self.out / "checkpoints").exists():
@@ -119,6 +132,8 @@ class Run:
 
     def close(self, results: Mapping[str, Any]) -> None:
         """Writes what came out; from now on the run counts as finished."""
+        if not self.world.first:
+            return
         said = self._read()
         assert said is not None, "open() wrote it"
         self._write({**said, "loss": self._losses(), **results, "finished": True})
@@ -133,23 +148,16 @@ class Run:
     ) -> int:
         """Puts the newest checkpoint of `name` in place and forgets log lines after it; returns its step, 0 if none.
 
-        trained: names of the optimiser's parameters.
+        trained: names of the optimiser's parameters. However many processes wrote it, these go on from it.
         """
-        files = self._checkpoints(name)
+        found = self.world.agree(self._checkpoints(name)[-1:])
         step = 0
-        if files:
-            state = ckpt.load_state(files[-1])
-            if state.run != self.identity:
-                raise ValueError(
-                    f"{files[-1]} is of run {state.run}, this is run {self.identity}; give another folder."
-                )
-            step = state.step
-            model.load_state_dict(state.model)
-            ckpt.restore_optimizer(trained, optimizer, state.optimizer)
-            for key, value in average.items():
-                value.copy_(state.average[key])
-        kept = [r for r in self.lines() if r["model"] != name or int(r["step"]) <= step]
-        _write_whole(self.out / "log.jsonl", "".join(json.dumps(r) + "\n" for r in kept))
+        if found:
+            step = ckpt.restore(found[0], self.identity, model, trained, optimizer, average)
+        if self.world.first:
+            kept = [r for r in self.lines() if r["model"] != name or int(r["step"]) <= step]
+            _write_whole(self.out / "log.jsonl", "".join(json.dumps(r) + "\n" for r in kept))
+        self.world.wait()
         return step
 
     def save(
@@ -161,16 +169,31 @@ class Run:
         optimizer: torch.optim.Optimizer,
         average: Mapping[str, Tensor],
     ) -> None:
-        """Writes a checkpoint and removes all but the newest two of that model."""
+        """Writes a checkpoint in the background, after the one before, and removes all but the newest two of that
+        model. Every process calls this."""
+        self.settle()
         moments = ckpt.optimizer_tensors(trained, optimizer)
         state = ckpt.State(self.identity, step, model.state_dict(), average, moments)
-        ckpt.save_state(state, self.out / "checkpoints" / f"{name}-{step:08d}.safetensors")
-        for old in self._checkpoints(name)[:-_KEEP]:
-            old.unlink()
+        file = self.out / "checkpoints" / f"{name}-{step:08d}"
+
+        def prune() -> None:
+            for old in self._checkpoints(name)[:-_KEEP]:
+                ckpt.remove(old)
+
+        self._writing.append(ckpt.begin_save(state, file, self.world, prune))
+
+    def settle(self) -> None:
+        """Waits until the last checkpoint is on disk. Raises what went wrong there."""
+        while self._writing:
+            self._writing.pop()()
 
     def log(self, record: Record) -> None:
+        if not self.world.first:
+            return
         with (self.out / "log.jsonl").open("a") as file:
             file.write(json.dumps(record) + "\n")
+        if self.boards is not None:
+            self.boards.write(record)
 
     def lines(self) -> list[dict[str, Any]]:
         """The log; a last line that a killed run left half written is not part of it."""
@@ -188,7 +211,7 @@ class Run:
         return losses
 
     def _checkpoints(self, name: str) -> list[Path]:
-        return sorted((self.out / "checkpoints").glob(f"{name}-*.safetensors"))
+        return sorted((self.out / "checkpoints").glob(f"{name}-{'[0-9]' * 8}.*"))
 
     def _read(self) -> dict[str, Any] | None:
         file = self.out / "train.json"

@@ -41,16 +41,26 @@ def show_reconstructions(vae: Any, pixels: Pixels, ids: Sequence[str], file: Pat
 
 
 def draw_samples(
-    vae: Any, system: System, recipe: Recipe, captions: Mapping[str, str], folder: Path, report: Progress
+    vae: Any,
+    system: System,
+    recipe: Recipe,
+    captions: Mapping[str, str],
+    folder: Path,
+    report: Progress,
+    write: bool = True,
 ) -> None:
-    """Videos for the captions of a few clips, and which file is which caption."""
+    """Videos for the captions of a few clips, and which file is which caption. write: false in processes that only help
+    to compute them."""
     drawn = dict.fromkeys(captions[clip] for clip in order(list(captions), recipe.seed, 0))
     prompts = list(drawn)[: recipe.samples]
     for number, prompt in enumerate(prompts):
         video = sample_videos(
             vae, system, [prompt], recipe.shown, recipe.sample_steps, recipe.guidance, recipe.seed + number
         )[0]
-        write_mp4(folder / f"{number}.mp4", video, recipe.shown.fps)
+        if write:
+            write_mp4(folder / f"{number}.mp4", video, recipe.shown.fps)
         report("sample", number + 1, len(prompts), {})
+    if not write:
+        return
     said = {f"{number}.mp4": prompt for number, prompt in enumerate(prompts)}
     (folder / "prompts.json").write_text(json.dumps(said, indent=1, ensure_ascii=False) + "\n")

@@ -21,20 +21,29 @@ from generator import torch_needed  # noqa: F401  (raises the sentence that name
 import torch
 
 from generator import systems
-from generator.data import read_rows
+from generator.boards import Boards
+from generator.data import DataConfig, read_rows
+from generator.dit.costs import Cost, cost
 from generator.draws import Draws, seed_of
+from generator.heldout import hold_out, judge_system, judge_vae
 from generator.interop import export, load, weights_fingerprint
 from generator.loop import Learn, Learnt, fit
+from generator.lora import WORDS, Adapter
 from generator.material import Material, spread
+from generator.options import Options
+from generator.parallel import World, world
 from generator.progress import Progress, listener
-from generator.recipes import Recipe
+from generator.recipes import Recipe, Stage
+from generator.recompute import compile_blocks, recompute
 from generator.run import Run, forget
 from generator.showing import draw_samples, show_reconstructions
 from generator.stages import folder_of, started
 from generator.systems.base import Batch, Packed, System
 from generator.vae import sizes as vaes
 from generator.vae.training import VaeLearner
-from manifests.ids import fingerprint
+from manifests.ids import describe, fingerprint
+
+_OPTIONS = Options()
 
 
 def train(
@@ -46,6 +55,7 @@ def train(
     fresh: bool = False,
     vae_from: str | os.PathLike[str] | None = None,
     cache: str | os.PathLike[str] | None = None,
+    options: Options = _OPTIONS,
 ) -> Path:
     """Trains what `recipe` describes on the sampled clips of the manifest in `folder`; goes on where it was stopped.
 
@@ -55,62 +65,144 @@ def train(
     vae_from: folder of a trained VAE, which is taken as it is instead of training one. cache: where decoded pixels and
     latents are kept instead of in `out`, so that several trainings share them.
 
+    Started by torchrun (or `generator.launch`), every process calls this and takes its part.
+
     Returns `out`. Raises ValueError when there is nothing to train on, when `out` holds a run of another recipe or
-    other clips, or when the loss or its gradient is no longer finite.
+    other clips, when the loss or its gradient is no longer finite, or when the memory does not suffice.
     """
-    out = Path(out)
-    if fresh:
-        forget(out)
-    with listener(progress) as report, torch.random.fork_rng(), _threads(recipe.threads):
-        rows = read_rows(folder)
+    with contextlib.ExitStack() as inside:
+        inside.enter_context(torch.random.fork_rng())
+        inside.enter_context(_threads(recipe.threads))
+        here = inside.enter_context(world(device, options.shard))
+        report = inside.enter_context(listener(progress if here.first else _nobody))
+        return _train(folder, recipe, Path(out), report, here, fresh, vae_from, cache, options)
 
+
+def _train(
+    folder: str | os.PathLike[str],
+    recipe: Recipe,
+    out: Path,
+    report: Progress,
+    here: World,
+    fresh: bool,
+    vae_from: str | os.PathLike[str] | None,
+    cache: str | os.PathLike[str] | None,
+    options: Options,
+) -> Path:
+    if options.shard and any(stage.lora for stage in recipe.stages):
+        raise ValueError("a LoRA is small: train it without --shard.")
+    with here.in_turn():
+        if fresh and here.first:
+            forget(out)
+        rows, kept = read_rows(folder), Path(cache or out / "cache")
         configs = dict.fromkeys([recipe.data, *(stage.data or recipe.data for stage in recipe.stages)])
-        kept = Path(cache or out / "cache")
-        material = {data: Material(rows, data, kept, recipe.loading, report, device) for data in configs}
-        clips = material[recipe.data]
-        used = {(row.id, row.caption): row for data in configs for row in material[data].rows}
-        taken = None if vae_from is None else _taken(vae_from, recipe)
-        run = Run(out, recipe, list(used.values()), report, "" if taken is None else weights_fingerprint(taken))
-        if not run.open(folder):
-            return out
+        material = {data: Material(rows, data, kept, recipe.loading, report, here.device) for data in configs}
+    held = hold_out(material, recipe.held_out)
+    clips = material[recipe.data]
+    used = {(row.id, row.caption): row for data in configs for row in material[data].rows}
+    taken = None if vae_from is None else _taken(vae_from, recipe)
+    boards = Boards(out, options.tensorboard, options.wandb, describe(recipe)) if here.first else None
+    given = "" if taken is None else weights_fingerprint(taken)
+    run = Run(out, recipe, list(used.values()), report, given, here, options, boards)
+    if not run.open(folder):
+        return out
 
-        vae = (taken or _seeded(recipe.seed, "vae", lambda: vaes.build(recipe.vae))).to(device)
-        if taken is None:
-            for coding in recipe.vae_stages:
-                learner = _seeded(recipe.seed, coding.name, functools.partial(VaeLearner, vae, coding)).to(device)
-                feed, how = clips.videos(recipe.seed, coding.training.batch), coding.training
-                fit(coding.name, learner, learner.learn, feed, how, run, coding.only)
-        vae.requires_grad_(False)
-        maker = weights_fingerprint(vae)
-        named = f"latents-{maker}" if cache else "latents"
+    vae = (taken or _seeded(recipe.seed, "vae", lambda: vaes.build(recipe.vae))).to(here.device)
+    if taken is None:
+        judge = judge_vae(vae, held[recipe.data], here)
+        for coding in recipe.vae_stages:
+            learner = _seeded(recipe.seed, coding.name, functools.partial(VaeLearner, vae, coding)).to(here.device)
+            feed, how = clips.videos(recipe.seed, coding.training.batch), coding.training
+            fit(coding.name, learner, learner.learn, feed, how, run, coding.only, judge)
+    vae.requires_grad_(False)
+    maker = weights_fingerprint(vae)
+    named = f"latents-{maker}" if cache else "latents"
+    with here.in_turn():
         latents = clips.encode(vae, maker, named)
-        if taken is None:
-            vae.config = dataclasses.replace(vae.config, scaling_factor=1 / spread(latents, clips.ids))
+    if taken is None:
+        vae.config = dataclasses.replace(vae.config, scaling_factor=1 / spread(latents, clips.ids))
+    if here.first:
         export(vae, out / "vae")
-        if not recipe.stages:
-            psnr = show_reconstructions(vae, clips.pixels, clips.ids, out / "samples" / "vae.png")
-            run.close(_results({"vae": vae}, psnr))
-            return out
-
-        system: System | None = None
-        for stage in recipe.stages:
-            system = started(recipe, stage, system, out).to(device)
-            system.use(vae)
-            how, shown = stage.training, material[stage.data or recipe.data]
-            shown.encode(vae, maker, named)
-            shown.tell(system)
-            feed = shown.batches(system, vae, recipe.seed, how.batch)
-            fit(stage.name, system, diffusion(system, how.batch), feed, how, run, stage.only)
-            if stage.name in recipe.started_from:
-                systems.save(system, folder_of(out, stage.name))
-        assert system is not None, "there is a stage"
-        models = {"vae": vae, **systems.save(system, out)}
-
+    models = {"vae": vae}
+    if recipe.stages:
+        system = _train_system(recipe, vae, lambda each: each.encode(vae, maker, named), material, held, run)
+        if here.first:
+            models |= systems.save(system, out)
+            captions = {row.id: row.caption for row in material[recipe.shown].rows}
+            draw_samples(vae, system, recipe, captions, out / "samples", report)
+    if here.first:
         psnr = show_reconstructions(vae, clips.pixels, clips.ids, out / "samples" / "vae.png")
-        captions = {row.id: row.caption for row in material[recipe.shown].rows}
-        draw_samples(vae, system, recipe, captions, out / "samples", report)
         run.close(_results(models, psnr))
+    if boards is not None:
+        boards.close()
     return out
+
+
+def _train_system(
+    recipe: Recipe,
+    vae: Any,
+    encode: Callable[[Material], object],
+    material: Mapping[DataConfig, Material],
+    held: Mapping[DataConfig, Material],
+    run: Run,
+) -> System:
+    """All stages, one after the other."""
+    here, options = run.world, run.options
+    system: System | None = None
+    for stage in recipe.stages:
+        new = started(recipe, stage, system, run.out).to(here.device)
+        new.use(vae)
+        data, how = stage.data or recipe.data, stage.training
+        with here.in_turn():
+            for some in (material[data], held[data]):
+                if some.rows:
+                    encode(some)
+                    some.tell(new)
+        adapter = _adapter(recipe.seed, stage, new.transformer)
+        recompute(new.transformer, how.recompute)
+        here.spread(new)
+        if options.compile and new is not system:
+            compile_blocks(new.transformer)
+        system = new
+        feed, only = material[data].batches(system, vae, recipe.seed, how.batch), WORDS if adapter else stage.only
+        judge, show = judge_system(system, held[data], here, recipe.seed), _show(recipe, vae, system, material, run)
+        fit(stage.name, system, diffusion(system, how.batch), feed, how, run, only, judge, show)
+        recompute(system.transformer, "nothing")
+        if adapter is not None:
+            if here.first:
+                adapter.write(run.out / "lora" / stage.name)
+            adapter.merge()
+        system = here.whole(system, (stage.system or recipe.system).build).to(here.device)
+        if stage.name in recipe.started_from:
+            if here.first:
+                systems.save(system, folder_of(run.out, stage.name))
+            here.wait()
+    assert system is not None, "there is a stage"
+    return system
+
+
+def _show(
+    recipe: Recipe, vae: Any, system: System, material: Mapping[DataConfig, Material], run: Run
+) -> Callable[[int], None]:
+    """What draws samples in the middle of a stage; every process helps where weights are sharded."""
+
+    def show(step: int) -> None:
+        if run.world.first or run.world.shard:
+            captions = {row.id: row.caption for row in material[recipe.shown].rows}
+            folder = run.out / "samples" / f"step-{step:08d}"
+            draw_samples(vae, system.eval(), recipe, captions, folder, _nobody, write=run.world.first)
+            system.train()
+
+    return show
+
+
+def _adapter(seed: int, stage: Stage, transformer: torch.nn.Module) -> Adapter | None:
+    settings = stage.lora
+    return _seeded(seed, f"{stage.name} lora", lambda: Adapter(transformer, settings)) if settings else None
+
+
+def _nobody(phase: str, done: int, total: int, record: Mapping[str, float | int | str]) -> None:
+    pass
 
 
 def _results(models: Mapping[str, torch.nn.Module], psnr: float) -> dict[str, Any]:
@@ -133,12 +225,30 @@ def _taken(folder: str | os.PathLike[str], recipe: Recipe) -> Any:
 
 def diffusion(system: System, world: int) -> Learn:
     """What a system learns from batches that are part of global ones of `world` samples."""
+    steps = getattr(system.objective, "steps", 1)
 
     def learn(batch: Batch | Packed, draws: Draws, step: int) -> Learnt:
         losses = system.losses(batch, draws, batch.world or world)  # type: ignore[arg-type]
-        return Learnt(losses.mean, losses.tokens)
+        return Learnt(losses.mean, losses.tokens, {}, losses.each, losses.times / steps, _flops(system, batch))
 
     return learn
+
+
+def _flops(system: System, batch: Batch | Packed) -> float | None:
+    """Operations of a step. None where what is counted is not what is done: tokens are masked, clips are packed, or
+    only some weights are trained."""
+    config: Any = getattr(system, "config", None)
+    if isinstance(batch, Packed) or bool(getattr(config, "masked", 0)):
+        return None
+    if not all(weight.requires_grad for weight in system.transformer.parameters()):
+        return None
+    text = tuple(int(tower.config.length) for tower in system.towers)  # type: ignore[union-attr, arg-type]
+    return _cost(config.dit, tuple(batch.latents.shape[3:]), text).training * float(len(batch.texts))
+
+
+@functools.lru_cache(maxsize=256)
+def _cost(config: Any, latents: tuple[int, int, int], text: tuple[int, ...]) -> Cost:
+    return cost(config, latents, text)
 
 
 @contextlib.contextmanager

@@ -1,0 +1,111 @@
+"""Clips that are never trained on, and what models are worth on them while they train."""
+
+# mypy: disable-error-code="no-any-return, no-untyped-call"
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import TypeVar
+
+import torch
+
+from generator.data import DataConfig, Row
+from generator.loop import Judge
+from generator.material import Material
+from generator.measures import fixed_times, heldout_loss, vae_scores
+from generator.parallel import World
+from generator.systems.base import System
+from generator.telling import STRATA
+
+T = TypeVar("T")
+
+_MOST = 64
+"""Clips to validate on: more would make the loss steadier, and every validation longer."""
+
+
+def split(rows: Sequence[Row], share: float) -> tuple[list[Row], list[Row]]:
+    """Rows to train on and rows held out: those whose id has a hash in the lowest `share` of all hashes, so that a clip
+    stays on its side whatever is added to the manifest. With two clips or more, neither side is empty.
+
+    Raises ValueError where there is only one clip.
+    """
+    if not share:
+        return list(rows), []
+    if len(rows) < 2:
+        raise ValueError("one clip cannot be trained on and held out; sample more clips, or set held_out to 0.")
+    ranked = sorted(rows, key=lambda row: _hash(row.id))
+    count = sum(_hash(row.id) < share for row in rows)
+    held = {row.id for row in ranked[: min(max(count, 1), len(rows) - 1)]}
+    return [row for row in rows if row.id not in held], [row for row in rows if row.id in held]
+
+
+def hold_out(material: Mapping[DataConfig, Material], share: float) -> dict[DataConfig, Material]:
+    """Takes the held-out rows away from what the stages train on; returns them as materials that share the caches. A
+    clip that one stage holds out is trained on by none."""
+    rows = {row.id: row for each in material.values() for row in each.rows}
+    apart = {row.id for row in split(list(rows.values()), share)[1]}
+    found = {}
+    for data, each in material.items():
+        held = found[data] = copy.copy(each)
+        held.rows = [row for row in each.rows if row.id in apart]
+        each.rows = [row for row in each.rows if row.id not in apart]
+    return found
+
+
+def _hash(clip: str) -> float:
+    """0..1."""
+    return int.from_bytes(hashlib.blake2b(f"held out/{clip}".encode(), digest_size=8).digest(), "big") / 2**64
+
+
+def judge_vae(vae: torch.nn.Module, held: Material, world: World) -> Judge | None:
+    """`val_loss`, the mean squared error of reconstructions, and `val_psnr`, dB; None where no clip is held out."""
+
+    def scores(mine: list[Row]) -> list[float]:
+        return [vae_scores(vae, held.pixels.videos([row.id]))["psnr"].item() for row in mine]
+
+    def judge() -> dict[str, float]:
+        vae.eval()
+        found = _shared(held.rows, world, scores)
+        vae.train()
+        return {
+            "val_loss": math.fsum(4 * 10 ** (-psnr / 10) for psnr in found) / len(found),
+            "val_psnr": math.fsum(found) / len(found),
+        }
+
+    return judge if held.rows else None
+
+
+def judge_system(system: System, held: Material, world: World, seed: int) -> Judge | None:
+    """`val_loss` at fixed noise and fixed times, and `val_loss_t1` .. at each of them; see `measures.heldout_loss`.
+    None where no clip is held out."""
+
+    def losses(mine: list[Row]) -> list[list[float]]:
+        times, batch = fixed_times(system.objective, STRATA), held.batch(system)
+        # Clips of several shapes one by one: every process then calls sharded weights equally often.
+        size = len(mine) if len({row.group for row in held.rows}) == 1 else 1
+        found = []
+        for start in range(0, len(mine), size):
+            ids = [row.id for row in mine[start : start + size]]
+            found += heldout_loss(system, batch(ids, list(range(len(ids))), len(ids)), ids, times, seed).loss.tolist()
+        return found
+
+    def judge() -> dict[str, float]:
+        found = _shared(held.rows, world, losses)
+        means = [math.fsum(column) / len(found) for column in zip(*found, strict=True)]
+        said = {f"val_loss_t{number + 1}": mean for number, mean in enumerate(means)}
+        return {"val_loss": math.fsum(means) / len(means), **said}
+
+    return judge if held.rows else None
+
+
+def _shared(rows: Sequence[Row], world: World, work: Callable[[list[Row]], list[T]]) -> list[T]:
+    """What `work` finds for each of the first clips, each process taking some; all of them equally many, as sharded
+    weights want."""
+    rows = sorted(rows, key=lambda row: _hash(row.id))[:_MOST]
+    share = -(-len(rows) // world.size)
+    mine = [rows[k % len(rows)] for k in range(world.rank * share, (world.rank + 1) * share)]
+    found = [each for part in world.gather(work(mine)) for each in part]
+    return found[: len(rows)]

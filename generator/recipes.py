@@ -117,7 +117,9 @@ class Recipe:
             "sample_steps must be between 1 and 1000": not 1 <= self.sample_steps <= 1000,
             "held_out must be at least 0 and below 1": not 0 <= self.held_out < 1,
             "stages that validate need held_out above 0": not self.held_out
-            and any(how.validate_every for how in [s.training for s in self.vae_stages] + [s.training for s in self.stages]),
+            and any(
+                how.validate_every for how in [s.training for s in self.vae_stages] + [s.training for s in self.stages]
+            ),
         }
         wrong = [sentence for sentence, broken in problems.items() if broken]
         if not wrong:

@@ -5,6 +5,7 @@ Parameter names and configuration are those of diffusers' `AutoencoderKL`, one t
 with the film, and a chunk more or less changes nothing.
 
 Encoder and decoder are put together from `Parts`; those here keep to one frame, those of `tae` look along time too.
+Those here see frames as samples (`frames_of`) and give back views, so between them no frame is moved in memory.
 """
 
 # mypy: disable-error-code="no-any-return, no-untyped-call"
@@ -20,7 +21,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from generator.vae.shapes import check_channels, check_video
-from generator.vae.stream import Video, activated, added, doubled, per_frame
+from generator.vae.stream import Video, activated, added
 from generator.vae.tiles import Place, Tiling
 
 FRAMES_PER_CHUNK = 4
@@ -84,6 +85,16 @@ class Parts(NamedTuple):
     """(channels, level), counted from the widest picture as for `down`"""
 
 
+def frames_of(x: Video) -> Tensor:
+    """(B, C, F, H, W) -> (B * F, C, H, W)."""
+    return x.transpose(1, 2).flatten(0, 1)
+
+
+def video_of(frames: Tensor, batch: int) -> Video:
+    """The reverse of `frames_of`, a view."""
+    return frames.unflatten(0, (batch, -1)).transpose(1, 2)
+
+
 class FrameConv(nn.Conv2d):
     """Of every frame."""
 
@@ -91,7 +102,7 @@ class FrameConv(nn.Conv2d):
         super().__init__(channels, out_channels, kernel, padding=kernel // 2)
 
     def forward(self, x: Video) -> Video:
-        return per_frame(self, x)
+        return video_of(super().forward(frames_of(x)), len(x))
 
 
 class FrameNorm(nn.GroupNorm):
@@ -101,7 +112,7 @@ class FrameNorm(nn.GroupNorm):
         super().__init__(groups, channels, eps=1e-6)
 
     def forward(self, x: Video) -> Video:
-        return super().forward(x.transpose(1, 2).flatten(0, 1)).unflatten(0, (x.shape[0], -1)).transpose(1, 2)
+        return video_of(super().forward(frames_of(x)), len(x))
 
 
 class Down(nn.Module):
@@ -112,7 +123,7 @@ class Down(nn.Module):
         self.conv = nn.Conv2d(channels, channels, 3, stride=2)
 
     def forward(self, x: Video) -> Video:
-        return per_frame(self.conv, F.pad(x, (0, 1, 0, 1)))
+        return video_of(self.conv(F.pad(frames_of(x), (0, 1, 0, 1))), len(x))
 
 
 class Up(nn.Module):
@@ -123,7 +134,7 @@ class Up(nn.Module):
         self.conv = nn.Conv2d(channels, channels, 3, padding=1)
 
     def forward(self, x: Video) -> Video:
-        return per_frame(self.conv, doubled(x))
+        return video_of(self.conv(F.interpolate(frames_of(x), scale_factor=2.0)), len(x))
 
 
 class FrameAttention(nn.Module):
@@ -136,11 +147,11 @@ class FrameAttention(nn.Module):
         self.to_out = nn.ModuleList([nn.Linear(channels, channels)])
 
     def forward(self, x: Video) -> Video:
-        frames = x.transpose(1, 2).flatten(0, 1).flatten(2)
-        tokens = self.group_norm(frames).transpose(1, 2)
+        tokens = self.group_norm(frames_of(x).flatten(2)).transpose(1, 2)
         q, k, v = (to(tokens).unsqueeze(1) for to in (self.to_q, self.to_k, self.to_v))
         seen = self.to_out[0](F.scaled_dot_product_attention(q, k, v).squeeze(1)).transpose(1, 2)
-        return x + seen.unflatten(0, (x.shape[0], -1)).transpose(1, 2).unflatten(-1, x.shape[-2:])
+        # In this order the sum has the layout of the first, channels last, for which convolutions need least memory.
+        return video_of(seen.unflatten(-1, x.shape[-2:]), len(x)) + x
 
 
 class ResBlock(nn.Module):

@@ -34,7 +34,7 @@ from generator.vae.image import (
     Up,
 )
 from generator.vae.shapes import check_channels, check_video
-from generator.vae.stream import Video
+from generator.vae.stream import Video, per_frame
 from generator.vae.tiles import Place, Tiling, crossfade
 
 FRAMES_PER_TILE, LATENTS_PER_TILE, SHARED_LATENTS = 32, 4, 2
@@ -91,7 +91,7 @@ class Conv25d(FrameConv):
         self.time = _along_time(out_channels, kernel)
 
     def forward(self, x: Video) -> Video:
-        return _over_time(self.time, super().forward(x))
+        return _over_time(self.time, per_frame(self, x))
 
 
 class DownInTime(Down):

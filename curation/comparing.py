@@ -82,21 +82,27 @@ def _portion(pairs: npt.NDArray[np.int64], parts: Sequence[Part]) -> Portion:
 def compare(packed: bytes, portion: Portion) -> pa.Table:
     """Those of the pairs that are copies, as `PAIRS`."""
     pin_threads()
-    job, store = unpack(packed)
-    source = Fingerprints(job, store, portion.parts)
+    source = _source(packed)
     member: dict[str, str] = {}
 
-    def tracks() -> Iterator[tuple[Track, Track]]:
-        for a, b in portion.pairs.tolist():
-            pair = source.track(a), source.track(b)
-            member.update((track.id, source.part_of(clip)) for clip, track in zip((a, b), pair, strict=True))
-            yield pair
+    def track(clip: int) -> Track:
+        part = portion.parts[clip >> _ROWS]
+        found = source.track(part, clip & (1 << _ROWS) - 1)
+        member[found.id] = member_id(part)
+        return found
 
+    pairs = ((track(a), track(b)) for a, b in portion.pairs.tolist())
     rows = [
         {"a": a, "b": b, "similarity": similarity, "part_a": member[a], "part_b": member[b]}
-        for (a, b), similarity in judge(tracks(), source.copies).items()
+        for (a, b), similarity in judge(pairs, source.copies).items()
     ]
     return pa.Table.from_pylist(rows, PAIRS)
+
+
+@functools.lru_cache(maxsize=1)
+def _source(packed: bytes) -> Fingerprints:
+    """Kept by a worker from portion to portion, with what it read last."""
+    return Fingerprints(*unpack(packed))
 
 
 def member_id(part: Part) -> str:
@@ -105,37 +111,32 @@ def member_id(part: Part) -> str:
 
 
 class Fingerprints:
-    """What the scan's parts hold for copy detection. A clip's number is that of its part, and its row in it."""
+    """What the scan's parts hold for copy detection."""
 
-    def __init__(self, job: Job, store: Store, parts: Sequence[Part]):
+    def __init__(self, job: Job, store: Store):
         self.copies = job.recipe.copies
         self._job, self._store = job, store
-        self._names = [member_id(part) for part in parts]
-        self._parts = dict(zip(self._names, parts, strict=True))
-        self._number = {name: k for k, name in enumerate(self._names)}
         self._pictures = functools.lru_cache(_PARTS)(self._read_pictures)
         self.track = functools.lru_cache(_TRACKS)(self._track)
 
-    def hashed(self, name: str, which: str) -> Hashed:
-        """All hashes of one column of a part."""
-        packed = self._read(name, {which})[which].combine_chunks()
+    def hashed(self, part: Part, number: int, which: str) -> Hashed:
+        """All hashes of one column of a part, which is the one of this number: a clip's number is made of it and of its
+        row."""
+        packed = self._read(part, {which})[which].combine_chunks()
         each = pc.fill_null(pc.binary_length(packed), 0).to_numpy() // (BITS // 8)
         hashes = np.frombuffer(b"".join(packed.drop_null().to_pylist()), np.uint8).reshape(-1, BITS // 8)
-        return Hashed(hashes, (self._number[name] << _ROWS) + np.repeat(np.arange(len(each)), each))
+        return Hashed(hashes, (number << _ROWS) + np.repeat(np.arange(len(each)), each))
 
-    def part_of(self, clip: int) -> str:
-        return self._names[clip >> _ROWS]
-
-    def _track(self, clip: int) -> Track:
-        clips = self._pictures(self.part_of(clip))
-        row = {name: clips[name][clip & (1 << _ROWS) - 1] for name in clips.column_names}
+    def _track(self, part: Part, number: int) -> Track:
+        clips = self._pictures(part)
+        row = {name: clips[name][number] for name in clips.column_names}
         pictures = np.frombuffer(row["fingerprint"].as_buffer(), np.uint8).reshape(-1, SIDE, SIDE)
         times = np.asarray(row["fingerprint_us"].values, np.float64) / 1e6
         return Track(row["clip_id"].as_py(), f"{row['video_id']}/{row['shot']}", Look(pictures, times))
 
-    def _read_pictures(self, name: str) -> pa.Table:
-        return self._read(name, {"clip_id", "video_id", "shot", "fingerprint", "fingerprint_us"}).combine_chunks()
+    def _read_pictures(self, part: Part) -> pa.Table:
+        return self._read(part, {"clip_id", "video_id", "shot", "fingerprint", "fingerprint_us"}).combine_chunks()
 
-    def _read(self, name: str, columns: set[str]) -> pa.Table:
+    def _read(self, part: Part, columns: set[str]) -> pa.Table:
         recipe = self._job.recipe
-        return read_parts(self._store, f"{recipe.scan_stage}/clips", [self._parts[name]], recipe.scan_schema, columns)
+        return read_parts(self._store, f"{recipe.scan_stage}/clips", [part], recipe.scan_schema, columns)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import functools
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Sequence, Set
 from dataclasses import replace
 from pathlib import Path
 
@@ -23,7 +23,7 @@ from curation.comparing import PAIRS, Fingerprints, Share, compare, here, member
 from curation.job import Job, Part
 from curation.parts import read_column, read_parts
 from curation.recipe import Recipe
-from dedup.candidates import Wholes, stretches
+from dedup.candidates import Hashed, Wholes, stretches
 from dedup.copies import Pairs
 from dedup.neighbours import Index
 from dedup.vectors import from_arrow
@@ -46,15 +46,15 @@ def copies(job: Job, store: Store, parts: Sequence[Part]) -> Pairs:
 def by_pictures(job: Job, store: Store, parts: Sequence[Part], share: Share = here) -> Pairs:
     """Looks for copies only where a part has not been compared with another. share: who compares."""
     stage = stage_of(job.recipe)
-    named = {member_id(part): part for part in parts}
-    compared, found = _known(store, stage, named)
-    source = Fingerprints(job, store, parts)
-    old = [name for name in named if name in compared]
+    number = {member_id(part): k for k, part in enumerate(parts)}
+    compared, found = _known(store, stage, number.keys())
+    source = _Hashes(Fingerprints(job, store), parts)
+    old = [name for name in number if name in compared]
     ask = functools.partial(compare, job.pack_up())
-    for group in _groups(source, [name for name in named if name not in compared]):
-        asked = portions(_candidates(source, old, group), parts)
+    for group in source.groups([k for name, k in number.items() if name not in compared]):
+        asked = portions(source.candidates([number[name] for name in old], group), parts)
         found = pa.concat_tables([found, *share(ask, asked)]).sort_by([("a", "ascending"), ("b", "ascending")])
-        old += group
+        old += [member_id(parts[k]) for k in group]
         write(store, stage, found, old)
     ids = zip(found["a"].to_pylist(), found["b"].to_pylist(), strict=True)
     return dict(zip(ids, found["similarity"].to_pylist(), strict=True))
@@ -105,37 +105,48 @@ def write(store: Store, stage: str, pairs: pa.Table, compared: Sequence[str]) ->
     store.write_json(f"stages/{stage}/compared.json", sorted(compared))
 
 
-def _groups(source: Fingerprints, names: Sequence[str]) -> Iterator[list[str]]:
-    """The parts of these names, in groups of about as many hashes."""
-    group: list[str] = []
-    held = 0
-    for name in names:
-        group.append(name)
-        held += len(source.hashed(name, "fingerprint_hashes"))
-        if held >= _GROUP:
+class _Hashes:
+    """What names the pairs that are worth comparing; parts by their numbers."""
+
+    def __init__(self, source: Fingerprints, parts: Sequence[Part]):
+        self._source, self._parts = source, parts
+
+    def groups(self, numbers: Sequence[int]) -> Iterator[list[int]]:
+        """The parts of these numbers, in groups of about as many hashes."""
+        group: list[int] = []
+        held = 0
+        for number in numbers:
+            group.append(number)
+            held += len(self._wholes(number))
+            if held >= _GROUP:
+                yield group
+                group, held = [], 0
+        if group:
             yield group
-            group, held = [], 0
-    if group:
-        yield group
+
+    def candidates(self, old: Sequence[int], group: Sequence[int]) -> npt.NDArray[np.int64]:
+        """Pairs (N, 2) of clips' numbers within the group, and between it and the parts before it."""
+        found = [np.zeros((0, 2), np.int64)]
+        mirror = self._source.copies.mirror
+        for asked, known in ((group, [*old, *group]), (old, group)):
+            for hashes in stretches(self._wholes(number) for number in known):
+                index = Wholes(hashes)
+                found += [index.near(self._probes(number), mirror) for number in asked]
+        pairs = np.sort(np.concatenate(found), axis=1)
+        return np.unique(pairs[pairs[:, 0] != pairs[:, 1]], axis=0)
+
+    def _wholes(self, number: int) -> Hashed:
+        return self._source.hashed(self._parts[number], number, "fingerprint_hashes")
+
+    def _probes(self, number: int) -> Hashed:
+        return self._source.hashed(self._parts[number], number, "fingerprint_probes")
 
 
-def _candidates(source: Fingerprints, old: Sequence[str], group: Sequence[str]) -> npt.NDArray[np.int64]:
-    """Pairs (N, 2) of clips' numbers that are worth comparing within the group, and between it and the parts before."""
-    found = [np.zeros((0, 2), np.int64)]
-    mirror = source.copies.mirror
-    for asked, known in ((group, [*old, *group]), (old, group)):
-        for hashes in stretches(source.hashed(name, "fingerprint_hashes") for name in known):
-            index = Wholes(hashes)
-            found += [index.near(source.hashed(name, "fingerprint_probes"), mirror) for name in asked]
-    pairs = np.sort(np.concatenate(found), axis=1)
-    return np.unique(pairs[pairs[:, 0] != pairs[:, 1]], axis=0)
-
-
-def _known(store: Store, stage: str, parts: dict[str, Part]) -> tuple[set[str], pa.Table]:
-    """Which parts have been compared with one another, and the copies among those that are still there."""
+def _known(store: Store, stage: str, parts: Set[str]) -> tuple[set[str], pa.Table]:
+    """Which of the parts have been compared with one another, and the copies among them."""
     if not store.exists(f"stages/{stage}/compared.json"):
         return set(), PAIRS.empty_table()
-    compared = set(store.read_json(f"stages/{stage}/compared.json")) & parts.keys()
+    compared = set(store.read_json(f"stages/{stage}/compared.json")) & parts
     there = pa.array(sorted(compared), pa.string())
     pairs = store.read_table(f"stages/{stage}/pairs.parquet").cast(PAIRS)
     return compared, pairs.filter(pc.and_(pc.is_in(pairs["part_a"], there), pc.is_in(pairs["part_b"], there)))

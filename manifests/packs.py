@@ -40,9 +40,10 @@ def encode(frames: Frames, quality: int = 88) -> list[bytes]:
     return [cv2.imencode(".jpg", image, (cv2.IMWRITE_JPEG_QUALITY, quality))[1].tobytes() for image in frames.images]
 
 
-def decode_image(jpeg: bytes) -> Image:
-    """BGR (H, W, 3)."""
-    image = cv2.imdecode(np.frombuffer(jpeg, np.uint8), cv2.IMREAD_COLOR)
+def decode_image(jpeg: bytes, half: bool = False) -> Image:
+    """BGR (H, W, 3); half: half as high and as wide, for less than half of the work."""
+    how = cv2.IMREAD_REDUCED_COLOR_2 if half else cv2.IMREAD_COLOR
+    image = cv2.imdecode(np.frombuffer(jpeg, np.uint8), how)
     if image is None:
         raise ValueError("a frame pack holds bytes that are no JPEG; remove the stage's folder and run again.")
     return np.asarray(image, np.uint8)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import base64
+import os
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import cv2
@@ -41,21 +43,18 @@ def strips(store: Store, rows: Sequence[Row], frames: int = 3) -> dict[str, str]
     by_pack: dict[str, list[str]] = {}
     for row in rows:
         by_pack.setdefault(row["pack"], []).append(row["clip_id"])
-    made = {}
-    for pack, ids in by_pack.items():
-        if not store.exists(pack):
-            continue
-        for row in packs.load(store, pack, sorted(set(ids))).to_pylist():
-            if row["jpegs"]:
-                made[row["clip_id"]] = _strip(row["jpegs"], frames)
-    return made
+    there = [(pack, sorted(set(ids))) for pack, ids in by_pack.items() if store.exists(pack)]
+    found = [row for pack, ids in there for row in packs.load(store, pack, ids).to_pylist() if row["jpegs"]]
+    with ThreadPoolExecutor(os.cpu_count()) as threads:
+        drawn = list(threads.map(lambda row: _strip(row["jpegs"], frames), found))
+    return {str(row["clip_id"]): strip for row, strip in zip(found, drawn, strict=True)}
 
 
 def _strip(jpegs: Sequence[bytes], frames: int) -> str:
     chosen = [jpegs[int((k + 0.5) * len(jpegs) / frames)] for k in range(min(frames, len(jpegs)))]
     small = []
     for jpeg in chosen:
-        image = packs.decode_image(jpeg)
+        image = packs.decode_image(jpeg, half=True)
         width = max(1, round(image.shape[1] * _HEIGHT / image.shape[0]))
         small.append(cv2.resize(image, (width, _HEIGHT), interpolation=cv2.INTER_AREA))
     _, data = cv2.imencode(".jpg", cv2.hconcat(small), (cv2.IMWRITE_JPEG_QUALITY, 78))

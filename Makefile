@@ -5,7 +5,7 @@ VLLM   ?= .venv-vllm
 BIN    := $(VENV)/bin
 OUT    ?= demo
 JOBS   ?= 2
-EXTRAS := learned,ocr,shots,speech,caption,train,demo,dev
+EXTRAS := learned,ocr,shots,speech,caption,train,lora,tensorboard,demo,dev
 
 .DEFAULT_GOAL := help
 .PHONY: help install vllm demo test test-vllm lint bench clean

@@ -33,7 +33,7 @@ from curation.report.training import write_training
 from curation.review.cli import review
 from curation.run import Result, plan_run, run
 from curation.tags_cli import app as tags_app
-from curation.training_cli import generate, train, train_into
+from curation.training_cli import average, generate, train, train_into
 from manifests.media.container import is_remote
 from manifests.offline import go_offline
 
@@ -54,6 +54,7 @@ app.command(context_settings={"allow_extra_args": True})(serve)
 app.command("check")(check_command)
 app.command()(models)
 app.command()(train)
+app.command()(average)
 app.command()(generate)
 app.command()(ablate)
 app.command()(sample)

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from curation.report.training import write_training
+
+if TYPE_CHECKING:
+    from generator.options import Options
 
 
 def train(
@@ -15,22 +19,63 @@ def train(
     out: Annotated[Path, typer.Option("--out", help="Folder for checkpoints; an earlier training in it is resumed.")],
     recipe: Annotated[str, typer.Option("--recipe", help="Name of a training recipe.")] = "tiny_cogvideox",
     fresh: Annotated[bool, typer.Option("--fresh", help="Forget an earlier training in the folder.")] = False,
+    device: Annotated[str, typer.Option("--device", help="cpu or cuda.")] = "cpu",
+    processes: Annotated[
+        int, typer.Option("--processes", min=1, help="To start here; leave it out under torchrun.")
+    ] = 1,
+    passes: Annotated[
+        int, typer.Option("--passes", min=1, help="Parts of a step's batch, one after the other, to save memory.")
+    ] = 1,
+    shard: Annotated[bool, typer.Option("--shard", help="Spread weights over the processes (FSDP2).")] = False,
+    compiled: Annotated[bool, typer.Option("--compile", help="Compile the blocks of the transformer.")] = False,
+    sample_every: Annotated[int, typer.Option("--sample-every", min=0, help="Steps between sample videos.")] = 0,
+    peak: Annotated[float | None, typer.Option("--peak", help="TFLOP/s of the device, for MFU.")] = None,
+    tensorboard: Annotated[bool, typer.Option("--tensorboard", help="Log to OUT/tensorboard too.")] = False,
+    wandb: Annotated[str, typer.Option("--wandb", help="Log to this project at Weights & Biases too.")] = "",
 ) -> None:
-    """Train VAE, text encoder and transformer on the sampled clips; resumes.
+    """Train VAE, text encoder and transformer on the sampled clips; resumes, with any number of processes.
 
     Example: vidcurate train out --recipe tiny_cogvideox --out out/train
     """
-    print(train_into(folder, out, recipe, fresh))
+    from generator.options import Options
+
+    options = Options(passes, shard, compiled, peak, sample_every, tensorboard, wandb)
+    print(train_into(folder, out, recipe, fresh, device, processes, options))
 
 
-def train_into(folder: Path, out: Path, recipe: str, fresh: bool) -> Path:
+def train_into(
+    folder: Path,
+    out: Path,
+    recipe: str,
+    fresh: bool,
+    device: str = "cpu",
+    processes: int = 1,
+    options: Options | None = None,
+) -> Path:
     """Trains, and writes the training's page."""
     from generator import recipes as training
+    from generator.launch import launch
+    from generator.options import Options
     from generator.train import train as train_on
 
-    trained = train_on(folder, training.named(recipe), out, fresh=fresh)
-    write_training(trained)
+    arguments = (folder, training.named(recipe), out, None, device, fresh, None, None, options or Options())
+    trained = train_on(*arguments) if processes == 1 else launch(processes, train_on, *arguments)
+    if os.environ.get("RANK", "0") == "0":
+        write_training(trained)
     return trained
+
+
+def average(
+    trained: Annotated[list[Path], typer.Argument(help="Folders that `vidcurate train --out` wrote.")],
+    out: Annotated[Path, typer.Option("--out", help="New folder, which generate takes.")],
+) -> None:
+    """Average the weights of several trained models of one architecture and one VAE.
+
+    Example: vidcurate average out/train-0 out/train-1 --out out/mean
+    """
+    from generator.averaging import average as mean
+
+    print(mean(trained, out))
 
 
 def generate(

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 class Options:
     """passes: parts in which a process takes its share of a batch, one after the other, to need less memory.
     shard: weights, gradients and moments are spread over the processes (FSDP2) in place of kept by each.
-    context: processes that share the frames of each sample, see `generator.context`.
     compile: blocks of the transformer are compiled (torch.compile).
     peak: of the device, TFLOP/s, for MFU; what is known of it or measured if None.
     sample_every: steps of a transformer between sample videos, 0 for none before the end.
@@ -19,7 +18,6 @@ class Options:
 
     passes: int = 1
     shard: bool = False
-    context: int = 1
     compile: bool = False
     peak: float | None = None
     sample_every: int = 0
@@ -27,5 +25,5 @@ class Options:
     wandb: str = ""
 
     def __post_init__(self) -> None:
-        if min(self.passes, self.context) < 1 or self.sample_every < 0 or (self.peak is not None and self.peak <= 0):
-            raise ValueError("passes and context must be at least 1, sample_every at least 0, peak above 0.")
+        if self.passes < 1 or self.sample_every < 0 or (self.peak is not None and self.peak <= 0):
+            raise ValueError("passes must be at least 1, sample_every at least 0, peak above 0.")

@@ -277,7 +277,10 @@ RECIPES: dict[str, Callable[[], Recipe]] = {
 
 
 def named(name: str) -> Recipe:
-    """The recipe of that name. Raises ValueError listing the known ones."""
-    if name not in RECIPES:
-        raise ValueError(f"there is no training recipe {name!r}; choose one of {', '.join(RECIPES)}.")
-    return RECIPES[name]()
+    """The recipe of that name, here or in `generator.published`. Raises ValueError listing the known ones."""
+    from generator.published import PUBLISHED
+
+    known = RECIPES | PUBLISHED
+    if name not in known:
+        raise ValueError(f"there is no training recipe {name!r}; choose one of {', '.join(known)}.")
+    return known[name]()

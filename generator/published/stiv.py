@@ -1,0 +1,121 @@
+"""STIV (arXiv 2412.07730), section 2.5 and table 1."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from generator.data import DataConfig
+from generator.dit import sizes
+from generator.dit.stiv import StivConfig
+from generator.encoders import clip_big_g
+from generator.recipes import Recipe, Stage, Training
+from generator.systems.stiv import Stiv
+from generator.vae import sizes as vae_sizes
+
+_HOW = Training(
+    400_000,
+    4096,
+    2e-4,
+    warmup=1000,
+    betas=(0.9, 0.999),
+    weight_decay=0.0,
+    clip=1.0,
+    ema=0.9999,
+    log_every=100,
+    checkpoint_every=1000,
+    optimizer="adafactor",
+    schedule="constant",
+    precision="bfloat16",
+    recompute="all but attention",
+)
+_VIDEO = DataConfig(frames=20, size=256, fps=8.0)
+"""Every third frame of 24 a second."""
+
+
+def stiv_xl() -> Recipe:
+    """STIV-XL at 256 pixels and 20 frames: text to image, text to video, then text and image to video.
+
+    Command:   torchrun ... -m curation train DIR --recipe stiv_xl --vae-from VAE --out CKPT
+    Data:      curated with the recipe stiv. 20 frames, every third.
+    Stages:    images (400 k steps of 4096, half of the tokens masked, then 50 k of all), videos (400 k of 1024, then
+               100 k of all), and the same with the first frame given; each from the weights of the one before, the
+               image model's patches and time inflated.
+    Tokens:    of a sample 256 and 2,560.
+    Published: steps, batches, AdaFactor, rate, warm-up, clipping, average, masks, dropping of text and image.
+    Ours:      steps of the last stage; times drawn uniformly; the text encoder, an open CLIP of the same shape, and the
+               VAE, Stable Diffusion's with 8 channels, stand for internal ones.
+    Cost:      about 33 k GPU hours on H100s, an estimate, less what masking saves. Hardware: TPUs, number not
+               published.
+    """
+    return _recipe("stiv_xl", sizes.stiv_xl(), _low(sizes.stiv_xl()))
+
+
+def stiv_m() -> Recipe:
+    """STIV-M at 512 pixels: as `stiv_xl`, then images and videos of 512 pixels, and 20,000 chosen videos.
+
+    Command:   torchrun ... -m curation train DIR --recipe stiv_m --vae-from VAE --out CKPT
+    Stages:    those of `stiv_xl`; then images of 512 pixels from those of 256; videos of 512 pixels from these and the
+               temporal attention of videos of 256 (the dual initialisation); the first frame given; fine-tuning on the
+               subset `dynamic` without masks. Rotary positions are interpolated.
+    Tokens:    of a sample 256, 2,560, 1,024 and 10,240.
+    Ours:      besides those of `stiv_xl`, steps at 512 pixels and of fine-tuning, and its rate.
+    Cost:      about 920 k GPU hours on H100s, an estimate, less what masking saves.
+    """
+    dit = sizes.stiv_m()
+    large = replace(_VIDEO, size=512)
+    picture, video = _systems(dit)
+    fine = replace(_HOW, steps=10_000, batch=256, lr=5e-5)
+    high = (
+        Stage(
+            replace(_HOW, steps=50_000), "hr_t2i", data=replace(large, frames=1), system=picture, start="t2i_unmasked"
+        ),
+        Stage(
+            replace(_HOW, steps=100_000, batch=1024),
+            "hr_t2v",
+            data=large,
+            system=video,
+            start="hr_t2i",
+            temporal="t2v_unmasked",
+        ),
+        Stage(
+            replace(_HOW, steps=100_000, batch=1024), "hr_stiv", data=large, system=replace(video, tasks={"image": 1.0})
+        ),
+        Stage(fine, "sft", data=replace(large, subset="dynamic"), system=_unmasked(video)),
+    )
+    return _recipe("stiv_m", dit, (*_low(dit), *high))
+
+
+def _systems(dit: StivConfig) -> tuple[Stiv, Stiv]:
+    """Of images and of videos."""
+    video = Stiv(replace(dit, trained_size=(10, 16, 16)), clip_big_g())
+    picture = replace(video, dit=replace(dit, patch=(1, 2, 2), temporal=False, trained_size=(1, 16, 16)))
+    return picture, video
+
+
+def _unmasked(system: Stiv) -> Stiv:
+    return replace(system, masked=0.0, tasks={"image": 1.0})
+
+
+def _low(dit: StivConfig) -> tuple[Stage, ...]:
+    picture, video = _systems(dit)
+    images, videos = replace(_VIDEO, frames=1), replace(_HOW, batch=1024)
+    return (
+        Stage(_HOW, "t2i", data=images, system=picture),
+        Stage(replace(_HOW, steps=50_000), "t2i_unmasked", data=images, system=replace(picture, masked=0.0)),
+        Stage(videos, "t2v", data=_VIDEO, system=video),
+        Stage(replace(videos, steps=100_000), "t2v_unmasked", data=_VIDEO, system=replace(video, masked=0.0)),
+        Stage(replace(videos, steps=400_000), "stiv", data=_VIDEO, system=replace(video, tasks={"image": 1.0})),
+    )
+
+
+def _recipe(name: str, dit: StivConfig, stages: tuple[Stage, ...]) -> Recipe:
+    return Recipe(
+        name=name,
+        seed=0,
+        data=_VIDEO,
+        vae=vae_sizes.stiv(),
+        vae_stages=(),
+        system=_systems(dit)[1],
+        stages=stages,
+        guidance=7.5,
+    )

@@ -45,7 +45,7 @@ def cogvideox_2b() -> Recipe:
     Published: steps, batches, sizes, packs of 25 k and 75 k, betas, epsilon, decay, clipping, cosine, BF16.
     Ours:      learning rate, warm-up, average of weights, share of images, the buckets' aspects, groups of the uniform
                sampling (those of the released 1.5).
-    Cost:      about 2.2 M GPU hours on H100s, an estimate. Hardware: not published; the last stages need FSDP and
+    Cost:      about 1.13 M GPU hours on H100s, an estimate. Hardware: not published; the last stages need FSDP and
                sequences split over GPUs.
     """
     return _cogvideox("cogvideox_2b", sizes.cogvideox_2b(), vae_sizes.cogvideox_2b(), snr_shift=3.0, lr=2e-4)
@@ -55,7 +55,7 @@ def cogvideox_5b() -> Recipe:
     """CogVideoX-5B: rotary positions, no shift of the signal-to-noise ratio; else as `cogvideox_2b`.
 
     Command:   torchrun ... -m curation train DIR --recipe cogvideox_5b --vae-from VAE --out CKPT
-    Cost:      about 6.3 M GPU hours on H100s, an estimate.
+    Cost:      about 2.96 M GPU hours on H100s, an estimate.
     """
     return _cogvideox("cogvideox_5b", sizes.cogvideox_5b(), vae_sizes.cogvideox_5b(), snr_shift=1.0, lr=1e-4)
 

@@ -6,6 +6,7 @@ is computed again once more, and a GPU is taken to do 40 % of an H100's 989 TFLO
 
 from __future__ import annotations
 
+import functools
 import math
 from typing import Any
 
@@ -17,6 +18,7 @@ from generator.recipes import Recipe, Stage
 from generator.vae import sizes as vae_sizes
 
 _SUSTAINED = 0.4 * 989e12
+_cost = functools.cache(cost)
 
 
 def latents_of(recipe: Recipe, data: DataConfig, config: Any) -> tuple[int, int, int]:
@@ -43,7 +45,7 @@ def gpu_hours(recipe: Recipe, stage: Stage) -> float:
     """Of a stage, as if all clips were as its samples; batches of a budget of tokens hold as many of them as fit."""
     data, system = stage.data or recipe.data, stage.system or recipe.system
     texts = texts_of(recipe)
-    one = cost(system.dit, latents_of(recipe, data, system.dit), texts)
+    one = _cost(system.dit, latents_of(recipe, data, system.dit), texts)
     clips = float(stage.training.batch)
     if data.tokens:
         held = data.tokens / (one.video_tokens + sum(texts))

@@ -25,7 +25,7 @@ def easyanimate_v3() -> Recipe:
     Published: the three stages; images 30 k steps, and batches and steps of 9,216 tokens (1024, 60 k), 36,864 (192,
                16 k) and 82,944 (192, 5 k), which are V4's, as the table of V3 is not published; the optimiser's flags.
     Ours:      batch of the images; half of the 60 k steps each for motion modules and for everything; share of images.
-    Cost:      about 29 k GPU hours on H100s, an estimate. Hardware: not published.
+    Cost:      about 9.0 k GPU hours on H100s, an estimate. Hardware: not published.
     """
     how = Training(
         30_000,

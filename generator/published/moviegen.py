@@ -20,14 +20,14 @@ def moviegen_30b() -> Recipe:
     Data:      curated with the recipe moviegen: 100 M videos in five aspects and five durations, 1 B images; the
                subset `sft_picked` of people's choice.
     Stages:    images of 256 pixels (210 k steps of 9216 at 1e-4); images and videos of 256 pixels (185 k at 6e-5,
-               batches of 1536, from 123 k on of 3072); of 768 pixels (74.5 k, 6e-5, halved at 19.6 k); fine-tuning. Position
-               tables grow by 2 in space, and to 32 latents in time, then by 3 in space.
+               batches of 1536, from 123 k on of 3072); of 768 pixels (74.5 k, 6e-5, halved at 19.6 k); fine-tuning.
+               Position tables grow by 2 in space, and to 32 latents in time, then by 3 in space.
     Tokens:    of a sample 256, 8,448 and 73,728.
     Published: steps, batches, rates, images to videos as 1 to 10, tables, 16 and 24 frames a second in fine-tuning.
     Ours:      batch of the last 768-pixel stage (between the published 1536 and 512, so that samples come to 73.8 M)
                and its rate, which the paper lowers further at plateaus; steps, batch and rate of fine-tuning;
                optimiser, decay, warm-up, clipping, average and text dropping are a reimplementation's (mindone).
-    Cost:      about 7.2 M GPU hours on H100s, an estimate. Hardware: up to 6,144 H100s; fine-tuning 512.
+    Cost:      about 2.8 M GPU hours on H100s, an estimate. Hardware: up to 6,144 H100s; fine-tuning 512.
     """
     texts = (ul2(), metaclip(), byt5())
     dit = replace(sizes.moviegen_30b(), text_widths=tuple(text.width for text in texts))

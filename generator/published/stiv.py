@@ -44,7 +44,7 @@ def stiv_xl() -> Recipe:
     Published: steps, batches, AdaFactor, rate, warm-up, clipping, average, masks, dropping of text and image.
     Ours:      steps of the last stage; times drawn uniformly; the text encoder, an open CLIP of the same shape, and the
                VAE, Stable Diffusion's with 8 channels, stand for internal ones.
-    Cost:      about 33 k GPU hours on H100s, an estimate, less what masking saves. Hardware: TPUs, number not
+    Cost:      about 11.4 k GPU hours on H100s, an estimate, less what masking saves. Hardware: TPUs, number not
                published.
     """
     return _recipe("stiv_xl", sizes.stiv_xl(), _low(sizes.stiv_xl()))
@@ -59,7 +59,7 @@ def stiv_m() -> Recipe:
                subset `dynamic` without masks. Rotary positions are interpolated.
     Tokens:    of a sample 256, 2,560, 1,024 and 10,240.
     Ours:      besides those of `stiv_xl`, steps at 512 pixels and of fine-tuning, and its rate.
-    Cost:      about 920 k GPU hours on H100s, an estimate, less what masking saves.
+    Cost:      about 237 k GPU hours on H100s, an estimate, less what masking saves.
     """
     dit = sizes.stiv_m()
     large = replace(_VIDEO, size=512)

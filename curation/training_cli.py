@@ -32,6 +32,9 @@ def train(
     peak: Annotated[float | None, typer.Option("--peak", help="TFLOP/s of the device, for MFU.")] = None,
     tensorboard: Annotated[bool, typer.Option("--tensorboard", help="Log to OUT/tensorboard too.")] = False,
     wandb: Annotated[str, typer.Option("--wandb", help="Log to this project at Weights & Biases too.")] = "",
+    vae_from: Annotated[
+        Path | None, typer.Option("--vae-from", help="Folder of a trained VAE, to be used as it is.")
+    ] = None,
 ) -> None:
     """Train VAE, text encoder and transformer on the sampled clips; resumes, with any number of processes.
 
@@ -40,7 +43,7 @@ def train(
     from generator.options import Options
 
     options = Options(passes, shard, compiled, peak, sample_every, tensorboard, wandb)
-    print(train_into(folder, out, recipe, fresh, device, processes, options))
+    print(train_into(folder, out, recipe, fresh, device, processes, options, vae_from))
 
 
 def train_into(
@@ -51,6 +54,7 @@ def train_into(
     device: str = "cpu",
     processes: int = 1,
     options: Options | None = None,
+    vae_from: Path | None = None,
 ) -> Path:
     """Trains, and writes the training's page."""
     from generator import recipes as training
@@ -58,7 +62,7 @@ def train_into(
     from generator.options import Options
     from generator.train import train as train_on
 
-    arguments = (folder, training.named(recipe), out, None, device, fresh, None, None, options or Options())
+    arguments = (folder, training.named(recipe), out, None, device, fresh, vae_from, None, options or Options())
     trained = train_on(*arguments) if processes == 1 else launch(processes, train_on, *arguments)
     if os.environ.get("RANK", "0") == "0":
         write_training(trained)

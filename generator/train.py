@@ -91,6 +91,8 @@ def _train(
 ) -> Path:
     if options.shard and any(stage.lora for stage in recipe.stages):
         raise ValueError("a LoRA is small: train it without --shard.")
+    if vae_from is None and not recipe.vae_stages:
+        raise ValueError(f"recipe {recipe.name} trains no VAE; give a trained one with --vae-from FOLDER.")
     with here.in_turn():
         if fresh and here.first:
             forget(out)

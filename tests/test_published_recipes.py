@@ -37,6 +37,7 @@ def test_recipes_have_the_published_token_counts(name: str) -> None:
     assert recipe.name == name and of(recipe) == TOKENS[name]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", PUBLISHED)
 def test_docstrings_state_the_cost_that_is_estimated(name: str) -> None:
     said = PUBLISHED[name].__doc__ or ""

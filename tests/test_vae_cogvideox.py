@@ -58,7 +58,8 @@ def test_outputs_equal_diffusers(shape: tuple[int, ...], pair: tuple[CogVideoXVa
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
 def test_gradients_equal_diffusers(shape: tuple[int, ...], pair: tuple[CogVideoXVae, Any]) -> None:
     batch, frames, *sides = shape
-    assert round_trip_off(*pair, random(batch, 3, frames, *sides), decode=frames % 8 == 1) < 1e-5
+    whole, worst = round_trip_off(*pair, random(batch, 3, frames, *sides), decode=frames % 8 == 1)
+    assert whole < 1e-5 and worst < 5e-5
 
 
 @pytest.mark.parametrize("shape", [(9, 96, 120), (5, 56, 64), (1, 128, 40)], ids=str)

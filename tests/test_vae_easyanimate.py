@@ -61,7 +61,8 @@ def test_outputs_equal_diffusers(which: str, shape: tuple[int, ...], request: py
 @pytest.mark.parametrize("which", ["pair", "pooled"])
 def test_gradients_equal_diffusers(which: str, shape: tuple[int, ...], request: pytest.FixtureRequest) -> None:
     batch, frames, *sides = shape
-    assert round_trip_off(*request.getfixturevalue(which), random(batch, 3, frames, *sides)) < 1e-5
+    whole, worst = round_trip_off(*request.getfixturevalue(which), random(batch, 3, frames, *sides))
+    assert whole < 1e-5 and worst < 5e-5
 
 
 def test_time_and_place_matter(pair: tuple[MagvitVae, Any]) -> None:

@@ -61,9 +61,11 @@ def gradients_off(ours: nn.Module, theirs: nn.Module) -> float:
     return worst
 
 
-def round_trip_off(vae: Any, theirs: Any, video: Tensor, decode: bool = True) -> float:
-    """Largest `off` over the gradients of one loss on what the encoders and (`decode`) decoders make of a video: those
-    at the video itself and at all parameters.
+def round_trip_off(vae: Any, theirs: Any, video: Tensor, decode: bool = True) -> tuple[float, float]:
+    """How far apart two gradients are, of one loss on what the encoders and (`decode`) decoders make of a video.
+
+    By norm, of all of it: at the video and all parameters. And the largest `off` of a single part of it, which where
+    terms cancel (scales and biases of norms) is rounding, several times that of the whole.
     """
     vae.zero_grad()
     theirs.zero_grad()
@@ -78,7 +80,12 @@ def round_trip_off(vae: Any, theirs: Any, video: Tensor, decode: bool = True) ->
     yours.backward()
     assert one.grad is not None and other.grad is not None
     parts = (vae, theirs) if decode else (vae.encoder, theirs.encoder)
-    return max(off(one.grad, other.grad), gradients_off(*parts))
+    whole = []
+    for part, given in zip(parts, (one, other), strict=True):
+        found = {name: parameter.grad for name, parameter in part.named_parameters()}
+        whole.append(torch.cat([given.grad.flatten(), *(found[name].flatten() for name in sorted(found))]))
+    distance = float((whole[0] - whole[1]).norm() / whole[1].norm())
+    return distance, max(off(one.grad, other.grad), gradients_off(*parts))
 
 
 def _loss(mean: Tensor, logvar: Tensor) -> Tensor:

@@ -25,9 +25,11 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Mapping
 from pathlib import Path
 
 from curation import recipes
+from curation.early import WORKER_ENVIRONMENT
 from curation.sources import list_videos
 from filters.motion import FlowMotion
 from filters.vmaf import VmafMotion
@@ -42,6 +44,7 @@ SCAN = """
 import sys
 from benchmarks.curate import light
 from curation import recipes
+from curation.early import WORKER_ENVIRONMENT
 from curation.identify import identify
 from curation.job import Job, Part
 from curation.scan import scan_part
@@ -101,14 +104,18 @@ def curate(files: list[Path], out: Path) -> tuple[float, float]:
 
 
 def scan(kind: str, files: list[Path], out: Path) -> tuple[float, float]:
-    """Wall and CPU seconds of scanning in one process, its start included."""
+    """Wall and CPU seconds of scanning in one process, as a worker would, its start included."""
     shutil.rmtree(out, ignore_errors=True)
-    return timed([sys.executable, "-c", SCAN, kind, str(out), *map(str, files)])
+    return timed([sys.executable, "-c", SCAN, kind, str(out), *map(str, files)], environment=WORKER_ENVIRONMENT)
 
 
-def timed(command: list[str], given: str | None = None) -> tuple[float, float]:
+def timed(
+    command: list[str], given: str | None = None, environment: Mapping[str, str] | None = None
+) -> tuple[float, float]:
     before, start = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
-    subprocess.run(command, input=given, text=True, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    silent = subprocess.DEVNULL
+    inherited = {**os.environ, **(environment or {})}
+    subprocess.run(command, input=given, text=True, check=True, stdout=silent, stderr=silent, env=inherited)
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
     return time.perf_counter() - start, cpu

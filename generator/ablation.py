@@ -73,10 +73,12 @@ def shortened(recipe: Recipe, seed: int, steps: int | None, vae_steps: int | Non
     stages = () if vae_alone else recipe.stages
     if steps is not None:
         stages = tuple(dataclasses.replace(s, training=dataclasses.replace(s.training, steps=steps)) for s in stages)
-    vae_training = recipe.vae_training
+    coding = recipe.vae_stages
     if vae_steps is not None:
-        vae_training = dataclasses.replace(vae_training, steps=vae_steps)
-    return dataclasses.replace(recipe, seed=seed, stages=stages, vae_training=vae_training, samples=0)
+        coding = tuple(
+            dataclasses.replace(s, training=dataclasses.replace(s.training, steps=vae_steps)) for s in coding
+        )
+    return dataclasses.replace(recipe, seed=seed, stages=stages, vae_stages=coding, samples=0)
 
 
 def score_vae(folder: Path, clips: HeldClips) -> Scores:

@@ -30,6 +30,7 @@ from generator.dit.cogvideox import CogVideoXTransformer, DitConfig
 from generator.dit.easyanimate import EasyAnimateConfig, EasyAnimateTransformer
 from generator.dit.moviegen import MovieGenConfig, MovieGenTransformer
 from generator.dit.stiv import StivConfig, StivTransformer
+from generator.dit.variants import CogVideoXVariant, VariantConfig
 from generator.files import CONFIG, WEIGHTS, beside, plain, read_json, read_weights, some, swap
 from generator.text import HashedWordEncoder, TextConfig
 from generator.vae.cogvideox import CogVideoXVae, VaeConfig
@@ -46,6 +47,7 @@ CLASSES: tuple[tuple[str, type, type[nn.Module]], ...] = (
     ("AutoencoderKL", ImageVaeConfig, ImageVae),
     ("MovieGenTae", TaeConfig, Tae),
     ("CogVideoXTransformer3DModel", DitConfig, CogVideoXTransformer),
+    ("CogVideoXVariant", VariantConfig, CogVideoXVariant),
     ("MovieGenTransformer", MovieGenConfig, MovieGenTransformer),
     ("StivTransformer", StivConfig, StivTransformer),
     ("EasyAnimateTransformer", EasyAnimateConfig, EasyAnimateTransformer),

@@ -16,7 +16,9 @@ from curation.ablate import compare as comparing
 from curation.ablate.choose import Amounts, choose, rule_names, write_part
 from curation.ablate.compare import Plan, compare, prepare
 from curation.ablate.page import write_page
+from curation.ablate.published import PUBLISHED
 from curation.ablate.statistics import bootstrap
+from generator import recipes
 from generator.recipes import Recipe
 from manifests.store import Store, read_clips
 from tests.generator_films import FPS, draw_clip, one_thread, write_film  # noqa: F401  (used by being here)
@@ -54,10 +56,13 @@ def manifest(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return make(tmp_path_factory.mktemp("noisy") / "out", failed)
 
 
-def small(steps: int) -> Recipe:
+def small(steps: int, vae_steps: int = 4) -> Recipe:
     recipe = tiny()
     how = dataclasses.replace(recipe.stages[0].training, steps=steps, lr=3e-3, ema=0.9, checkpoint_every=steps)
-    return dataclasses.replace(recipe, stages=(dataclasses.replace(recipe.stages[0], training=how),))
+    coding = recipe.vae_stages[0]
+    coding = dataclasses.replace(coding, training=dataclasses.replace(coding.training, steps=vae_steps))
+    stages = (dataclasses.replace(recipe.stages[0], training=how),)
+    return dataclasses.replace(recipe, vae_stages=(coding,), stages=stages)
 
 
 def test_sides_have_as_many_clips_and_what_is_held_out_is_seen_by_none(manifest: Path) -> None:
@@ -76,6 +81,30 @@ def test_sides_have_as_many_clips_and_what_is_held_out_is_seen_by_none(manifest:
     assert choice.without("noise", 1.0, 0)[0] == choice.rejected["noise"]
     more = choose(str(manifest), [], known, Amounts(clips=5, held_out=2), LONG)
     assert set(more.held) < set(choice.held) and len(more.passing) == 5 and more.pool == 13
+
+
+@pytest.mark.parametrize(
+    ("recipe", "setting"),
+    [
+        ("tiny_cogvideox", "system.dit.expert_norm=false"),
+        ("tiny_cogvideox", "system.dit.full_attention=false"),
+        ("tiny_cogvideox", "system.dit.use_rotary_positional_embeddings=false"),
+        ("tiny_cogvideox", "system.objective=flow"),
+        ("tiny_cogvideox", "system.groups=1"),
+        ("tiny_cogvideox", "stages.dit.training.lr=0.001"),
+        ("tiny_cogvideox", "vae.latent_channels=8"),
+        ("tiny_moviegen", "vae.full_3d=true"),
+        ("tiny_moviegen", "vae_stages.vae.loss.outliers=1"),
+        ("tiny_stiv", "system.masked=0"),
+    ],
+)
+def test_the_choices_of_the_papers_are_one_setting_each(
+    manifest: Path, tmp_path: Path, recipe: str, setting: str
+) -> None:
+    plan = Plan(str(manifest), tmp_path, recipes.named(recipe), model=[setting])
+    (side,) = prepare(plan)[1]
+    assert side.recipe != plan.recipe and side.of_vaes == setting.startswith("vae")
+    assert any(setting in published.command for published in PUBLISHED) or setting.startswith("stages")
 
 
 def test_what_cannot_be_compared_is_said_in_a_sentence(manifest: Path, tmp_path: Path) -> None:
@@ -128,9 +157,9 @@ def done(manifest: Path, tmp_path_factory: pytest.TempPathFactory) -> comparing.
     plan = Plan(
         str(manifest),
         out,
-        small(60),
+        small(80, 60),
         ["noise"],
-        ["system.groups=1", "vae_loss.gradient=0"],
+        ["system.groups=1", "vae_stages.vae.loss.kl=1"],
         Amounts(share=1.0),
         seeds=2,
     )

@@ -44,7 +44,7 @@ def ablate(
     """Train the same small model with and without a rule, or with another choice, and compare their held-out loss.
 
     The side without a rule trains on as many clips, some of which only that rule rejects. Both are measured on clips
-    that pass all rules and that neither has seen. Choices of the VAE (vae., vae_loss.) are compared by PSNR. Goes on
+    that pass all rules and that neither has seen. Choices of the VAE (vae., vae_stages.) are compared by PSNR. Goes on
     where it was stopped. Writes ablation.json and ablation.html, with the papers' own figures beside.
 
     Examples:
@@ -53,7 +53,7 @@ def ablate(
 
       vidcurate ablate out --model system.dit.use_rotary_positional_embeddings=false --model system.groups=1
 
-      vidcurate ablate out --recipe tiny_moviegen --model vae_training.ema=0.9 --seeds 5
+      vidcurate ablate out --recipe tiny_moviegen --model vae_stages.vae.loss.outliers=1 --seeds 5
     """
     from generator import recipes
 

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from generator.ablation import HeldClips, Scores
     from generator.recipes import Recipe
 
-_OF_VAES = ("vae", "vae_loss", "vae_training")
+_OF_VAES = ("vae", "vae_stages")
 _FIXED = ("data", "seed", "name", "samples")
 ALL = "all rules"
 
@@ -150,21 +150,38 @@ def prepare(plan: Plan) -> tuple[Choice, list[Side]]:
         drawn = [choice.without(rule, plan.amounts.share, seed) for seed in range(plan.seeds)]
         sides.append(Side(f"without {rule}", "rule", plan.recipe, [ids for ids, _ in drawn], mixed_in=drawn[0][1]))
     for setting, recipe in zip(plan.model, changed, strict=True):
-        of_vaes = setting.split(".", 1)[0].split("=", 1)[0] in _OF_VAES
+        of_vaes = _head(setting) in _OF_VAES
         sides.append(Side(setting, "model", recipe, [choice.passing] * plan.seeds, of_vaes))
     return choice, sides
 
 
 def _changed(recipe: Recipe, setting: str) -> Recipe:
-    head = setting.split(".", 1)[0].split("=", 1)[0]
+    head = _head(setting)
     if head in _FIXED:
         raise ValueError(
             f"--model {setting}: {head} is the same on both sides of a comparison; change the recipe itself."
         )
-    changed: Recipe = replaced(recipe, setting, "--model")
+    if head in _OF_VAES:  # then no transformer is trained, that would have to fit
+        recipe = dataclasses.replace(recipe, stages=())
+    changed: Recipe = replaced(_open_to(recipe, setting), setting, "--model")
     if changed == recipe:
         raise ValueError(f"--model {setting}: that is what recipe {recipe.name} has already.")
     return changed
+
+
+def _head(setting: str) -> str:
+    return setting.partition("=")[0].partition(".")[0].strip()
+
+
+def _open_to(recipe: Recipe, setting: str) -> Recipe:
+    """With a transformer that has the choices of `generator.dit.variants`, where one of them is meant."""
+    from generator.dit.cogvideox import DitConfig
+    from generator.dit.variants import OWN, as_variant
+
+    dit = getattr(recipe.system, "dit", None)
+    if type(dit) is not DitConfig or setting.partition("=")[0].strip() not in [f"system.dit.{name}" for name in OWN]:
+        return recipe
+    return dataclasses.replace(recipe, system=dataclasses.replace(recipe.system, dit=as_variant(dit)))  # type: ignore[arg-type]
 
 
 def _trained(

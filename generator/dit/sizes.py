@@ -15,6 +15,7 @@ from generator.dit.cogvideox import CogVideoXTransformer, DitConfig
 from generator.dit.easyanimate import EasyAnimateConfig, EasyAnimateTransformer
 from generator.dit.moviegen import MovieGenConfig, MovieGenTransformer
 from generator.dit.stiv import MICRO, StivConfig, StivTransformer
+from generator.dit.variants import CogVideoXVariant, VariantConfig
 
 
 def cogvideox_2b() -> DitConfig:
@@ -163,6 +164,7 @@ def easyanimate_debug() -> EasyAnimateConfig:
 
 BUILD: dict[type, type[nn.Module]] = {
     DitConfig: CogVideoXTransformer,
+    VariantConfig: CogVideoXVariant,
     MovieGenConfig: MovieGenTransformer,
     StivConfig: StivTransformer,
     EasyAnimateConfig: EasyAnimateTransformer,

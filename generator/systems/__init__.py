@@ -79,7 +79,7 @@ def load(folder: str | os.PathLike[str]) -> System:
         raise ValueError(f"{folder}/system.json: the system is not one of {', '.join(SYSTEMS)}.")
     transformer: Any = load_model(folder / "transformer")
     fields = {field.name: field for field in dataclasses.fields(kind)}
-    if type(transformer) is not TRANSFORMERS[kind]:
+    if not isinstance(transformer, TRANSFORMERS[kind]):
         raise ValueError(f"{folder / 'transformer'} does not hold the transformer of {kind.__name__}.")
     count = len(transformer.config.text_widths) if isinstance(transformer, MovieGenTransformer) else 1
     published = said.pop("published", None) or [None] * count

@@ -11,23 +11,27 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from generator.dit.cogvideox import CogVideoXTransformer, DitConfig
+from generator.dit.cogvideox import DitConfig
+from generator.dit.layers import TIME_SCALE
+from generator.dit.variants import transformer
 from generator.draws import Draws
 from generator.guidance import dynamic_weight
-from generator.objectives import Schedule, uniform_timesteps
-from generator.samplers import Denoise, ddim
+from generator.objectives import FlowMatching, Schedule, uniform_timesteps
+from generator.samplers import Denoise, ddim, euler, linear_times
 from generator.systems.base import Batch, Dropping, Guided, Known, Losses, Packed, Said, System
 from generator.systems.given import draw_given
 from generator.texts import Text, tower
 
 _DROPPING = Dropping()
+_FINE = 1 << 20  # steps that the times of a flow are drawn on
 
 
 @dataclass(frozen=True, slots=True)
 class CogVideoX:
     """snr_shift: see `objectives.Schedule`. groups: intervals of explicit uniform sampling, 1 for none. tasks: shares
     of what is given, for models that take an image (in_channels twice out_channels). dynamic: guidance grows over the
-    sampling. flex: frame packs are attended to by FlexAttention, on a GPU, instead of under a mask of all pairs."""
+    sampling. flex: frame packs are attended to by FlexAttention, on a GPU, instead of under a mask of all pairs.
+    objective: "v", or "flow" (with the times uniform in 0..1), which is not the paper's: to compare the two."""
 
     dit: DitConfig
     text: Text
@@ -37,6 +41,7 @@ class CogVideoX:
     tasks: Mapping[str, float] = field(default_factory=lambda: {"image": 1.0})
     dynamic: bool = False
     flex: bool = False
+    objective: str = "v"
 
     def build(self) -> CogVideoXSystem:
         return CogVideoXSystem(self)
@@ -57,15 +62,19 @@ class CogVideoX:
                 frames % (dit.patch_size_t or 1) or rows % dit.patch_size or columns % dit.patch_size
             ),
             "dit.ofs_embed_dim must be None": dit.ofs_embed_dim is not None,
+            "objective must be v or flow": self.objective not in ("v", "flow"),
             "the batch must be a multiple of groups": self.groups < 1 or batch % self.groups,
         }
 
 
 class CogVideoXSystem(System):
     def __init__(self, config: CogVideoX) -> None:
-        super().__init__(CogVideoXTransformer(config.dit), [tower(config.text)], config.dropping)
+        super().__init__(transformer(config.dit), [tower(config.text)], config.dropping)
         self.config = config
-        self.objective: Schedule = Schedule(config.snr_shift)
+        flow = config.objective == "flow"
+        self.objective: Schedule | FlowMatching = (
+            FlowMatching(0.0, uniform=True) if flow else Schedule(config.snr_shift)
+        )
 
     def losses(self, batch: Batch | Packed, draws: Draws, world: int) -> Losses:
         """Of a frame pack, those of its clips as if each were alone."""
@@ -87,7 +96,7 @@ class CogVideoXSystem(System):
             targets.append((x0, noise, t))
         times = torch.cat([t for _, _, t in targets])
         text = self.towers[0](texts)
-        said = self.transformer(noisy, times, text, rows=pack.rows, flex=self.config.flex)
+        said = self.transformer(noisy, self._clock(times), text, rows=pack.rows, flex=self.config.flex)
         errors = [self.objective.loss(v[None], *target) for v, target in zip(said, targets, strict=True)]
         tokens = sum(self.tokens(x0, {"text": text[:1]}) for x0, _, _ in targets)
         return Losses(torch.stack([error.mean() for error in errors]), times, tokens)
@@ -99,8 +108,14 @@ class CogVideoXSystem(System):
     def times(self, draws: Draws, slots: Sequence[int], world: int) -> Tensor:
         # Where batches vary in size, as those of buckets and packs do, every sample has an interval of its own.
         groups = world if world % self.config.groups else self.config.groups
-        steps, places = self.objective.steps, iter(slots)
-        return draws.each(lambda g: uniform_timesteps(torch.tensor([next(places)]), world, groups, steps, g))
+        flow, places = isinstance(self.objective, FlowMatching), iter(slots)
+        steps = _FINE if isinstance(self.objective, FlowMatching) else self.objective.steps
+        drawn = draws.each(lambda g: uniform_timesteps(torch.tensor([next(places)]), world, groups, steps, g))
+        return (drawn + 0.5) / steps if flow else drawn
+
+    def _clock(self, t: Tensor) -> Tensor:
+        """Times as the transformer reads them: 0 is clean, 999 is noise."""
+        return (1 - t) * (TIME_SCALE - 1) if isinstance(self.objective, FlowMatching) else t
 
     def say(self, texts: Sequence[str], micro: Tensor) -> Said:
         return {"text": self.towers[0](texts)}
@@ -116,8 +131,8 @@ class CogVideoXSystem(System):
         self, x: Tensor, t: Tensor, said: Said, known: Known | None, draws: Draws | None = None
     ) -> tuple[Tensor, Tensor | None]:
         if not self.takes_images:
-            return self.transformer(x, t, **said), None
-        return self.transformer(torch.cat([x, self._beside(x, known)], dim=1), t, **said), None
+            return self.transformer(x, self._clock(t), **said), None
+        return self.transformer(torch.cat([x, self._beside(x, known)], dim=1), self._clock(t), **said), None
 
     def _beside(self, x: Tensor, known: Known | None) -> Tensor:
         return torch.zeros_like(x) if known is None else known.clean * known.given[:, None, :, None, None]
@@ -127,6 +142,8 @@ class CogVideoXSystem(System):
 
     def integrate(self, guided: Guided, noise: Tensor, steps: int, scale: float, known: Known | None) -> Tensor:
         schedule = self.objective
+        if isinstance(schedule, FlowMatching):
+            return euler(guided(scale), noise, linear_times(steps))
 
         def denoise(x: Tensor, t: int, step: int) -> Tensor:
             times = torch.full((len(x),), t, dtype=torch.long, device=x.device)

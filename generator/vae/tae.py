@@ -43,7 +43,8 @@ FRAMES_PER_TILE, LATENTS_PER_TILE, SHARED_LATENTS = 32, 4, 2
 @dataclass(frozen=True, slots=True)
 class TaeConfig(ImageVaeConfig):
     """`ImageVaeConfig` and: temporal_levels, the levels that halve (and double) time, 0 being the widest picture;
-    norm_over_time, whether group norms pool over all frames of a tile or see each frame by itself.
+    norm_over_time, whether group norms pool over all frames of a tile or see each frame by itself; full_3d, whether
+    convolutions are 3D in place of 2D and then 1D (2.5D), the paper's ablation; those cannot start from an image VAE.
     """
 
     latent_channels: int = 16
@@ -54,6 +55,7 @@ class TaeConfig(ImageVaeConfig):
     use_post_quant_conv: bool = False
     temporal_levels: tuple[int, ...] = (0, 1, 2)
     norm_over_time: bool = True
+    full_3d: bool = False
 
     def __post_init__(self) -> None:
         ImageVaeConfig.__post_init__(self)
@@ -92,6 +94,16 @@ class Conv25d(FrameConv):
 
     def forward(self, x: Video) -> Video:
         return _over_time(self.time, per_frame(self, x))
+
+
+class FullConv(nn.Conv3d):
+    """3D at once."""
+
+    def __init__(self, channels: int, out_channels: int, kernel: int) -> None:
+        super().__init__(channels, out_channels, kernel, padding=(0, kernel // 2, kernel // 2))
+
+    def forward(self, x: Video) -> Video:
+        return super().forward(F.pad(x, (0, 0, 0, 0, 1, 1), mode="replicate") if self.kernel_size[0] == 3 else x)
 
 
 class DownInTime(Down):
@@ -168,11 +180,12 @@ class Tae(nn.Module):
         def attention(channels: int, groups: int) -> nn.Module:
             return SpaceTimeAttention(channels, groups, over_time)
 
-        parts = Parts(Conv25d, VideoNorm if over_time else FrameNorm, attention, down, up)
+        conv = FullConv if config.full_3d else Conv25d
+        parts = Parts(conv, VideoNorm if over_time else FrameNorm, attention, down, up)
         self.encoder = Encoder(config, parts)
         self.decoder = Decoder(config, parts)
-        self.quant_conv = Conv25d(2 * latent, 2 * latent, 1) if config.use_quant_conv else None
-        self.post_quant_conv = Conv25d(latent, latent, 1) if config.use_post_quant_conv else None
+        self.quant_conv = conv(2 * latent, 2 * latent, 1) if config.use_quant_conv else None
+        self.post_quant_conv = conv(latent, latent, 1) if config.use_post_quant_conv else None
 
     @property
     def tiling(self) -> Tiling:

@@ -63,4 +63,5 @@ def draw_samples(
     if not write:
         return
     said = {f"{number}.mp4": prompt for number, prompt in enumerate(prompts)}
+    folder.mkdir(parents=True, exist_ok=True)  # also where nothing was to be drawn
     (folder / "prompts.json").write_text(json.dumps(said, indent=1, ensure_ascii=False) + "\n")

@@ -181,7 +181,7 @@ def tiny_cogvideox() -> Recipe:
         data=DataConfig(frames=17, size=64, fps=8.0),
         vae=vae_sizes.cogvideox_debug(),
         vae_stages=(
-            VaeStage(replace(_VAE, steps=100, batch=16), _PLAIN, "vae_stills", frames=1),
+            VaeStage(replace(_VAE, steps=120, batch=16), _PLAIN, "vae_stills", frames=1),
             VaeStage(replace(_VAE, steps=500, batch=2), _PLAIN, frames=9),
         ),
         system=CogVideoX(dit_sizes.cogvideox_debug(), text, snr_shift=1.0, groups=8, dropping=Dropping(text=0.1)),
@@ -191,7 +191,7 @@ def tiny_cogvideox() -> Recipe:
 
 
 _PLAIN = LossConfig(l2=50.0, perceptual=0.0, kl=1e-8)
-_VAE = Training(steps=500, batch=2, lr=6e-3, warmup=10, log_every=5, checkpoint_every=100)
+_VAE = Training(steps=200, batch=2, lr=6e-3, warmup=10, log_every=5, checkpoint_every=100)
 _DIT = Training(steps=600, batch=16, lr=2e-3, warmup=20, ema=0.99, log_every=10, checkpoint_every=100)
 
 

@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
+from dedup import copies
 from dedup.agreement import Look, compare
 from dedup.candidates import FLAT, Hashed, Wholes, stretches
 from dedup.copies import Copies, Group, Track, copy_pairs, groups, similar
@@ -213,6 +214,14 @@ def test_identical_clips_are_one_group_and_a_clip_alone_is_none(count: int) -> N
     found = grouped([track(f"{k}", pictures, times) for k in range(count)])
     assert [len(group.members) for group in found] == ([9] if count == 9 else [])
     assert all(similarity == 1 for group in found for similarity in group.similarity.values())
+
+
+def test_very_many_identical_clips_are_not_compared_one_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    compared: list[int] = []
+    monkeypatch.setattr(copies, "compare", lambda *looks: compared.append(1))
+    pictures, times = sampled(list(film(SCENE)))
+    (group,) = grouped([track(f"{k:03d}", pictures, times) for k in range(100)])
+    assert len(group.members) == 100 and not compared
 
 
 def test_pieces_of_one_shot_are_no_copies() -> None:

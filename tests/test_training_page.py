@@ -103,7 +103,7 @@ def test_lines_lie_where_their_numbers_say() -> None:
     assert x0 < x1 < x2 <= WIDTH and y0 > y1 > y2 >= 0 and y0 <= HEIGHT
     assert x1 - x0 == pytest.approx(x2 - x1, abs=0.2) and y0 - y1 == pytest.approx(y1 - y2, abs=0.2)
     ticks = {tick.label: tick.at for tick in plot.up}
-    assert y1 == pytest.approx(ticks["2"], abs=0.2) and plot.lines[1].last == 3.0
+    assert y1 == pytest.approx(ticks["2"], abs=0.2) and plot.lines[1].last == "3"
     logarithmic = line_plot("loss", {"a": [(1, 1.0), (2, 10.0), (3, 100.0)]}, log=True)
     assert logarithmic is not None
     ys = [float(point.split(",")[1]) for point in logarithmic.lines[0].points.split()]

@@ -42,9 +42,9 @@ def _span(c: Comparison) -> tuple[str, float, float, float, bool | None]:
 
 def _curves(comparisons: Sequence[Comparison]) -> list[Plot | None]:
     """One for each model and stage: the sides' mean loss over their seeds."""
-    sides = {ALL: comparisons[0].base} | {c.trained.side.name: c.trained for c in comparisons}
+    sides = [(ALL, c.base) for c in comparisons] + [(c.trained.side.name, c.trained) for c in comparisons]
     by_model: dict[str, dict[str, Sequence[tuple[float, float]]]] = {}
-    for name, trained in sides.items():
+    for name, trained in sides:
         for model, points in _means([folder / "log.jsonl" for folder in trained.folders]).items():
             by_model.setdefault(model, {})[name] = points
     return [line_plot(f"loss, {model}", series, log=True) for model, series in by_model.items()]

@@ -22,12 +22,12 @@ class Tick:
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """points: of an SVG polyline. last: the value at its end. dots: draw each point, too."""
+    """points: of an SVG polyline. last: the value at its end, in short. dots: draw each point, too."""
 
     name: str
     points: str
     colour: str
-    last: float
+    last: str
     dots: tuple[tuple[float, float], ...] = ()
 
 
@@ -72,10 +72,10 @@ def line_plot(title: str, series: Mapping[str, Series], log: bool = False, most:
         placed = [place(*point) for point in points]
         path = " ".join(f"{x:g},{y:g}" for x, y in placed)
         dots = tuple(placed) if len(placed) <= 12 else ()
-        lines.append(Line(name, path, COLOURS[number % len(COLOURS)], finite[name][-1][1], dots))
+        lines.append(Line(name, path, COLOURS[number % len(COLOURS)], _said(finite[name][-1][1], 4), dots))
     bottom = 10**low if log else low
     across = tuple(Tick(place(x, bottom)[0], f"{x:,.0f}") for x in _ticks(low_x, high_x))
-    up = tuple(Tick(place(low_x, y)[1], f"{y:.3g}") for y in _up_ticks(low, high, log))
+    up = tuple(Tick(place(low_x, y)[1], _said(y, 3)) for y in _up_ticks(low, high, log))
     return Plot(title, tuple(lines), across, up)
 
 
@@ -116,6 +116,10 @@ def _thinned(points: Series) -> Series:
         return points
     parts = np.array_split(np.array(points), _POINTS)
     return [(float(part[:, 0].mean()), float(part[:, 1].mean())) for part in parts]
+
+
+def _said(value: float, digits: int) -> str:
+    return f"{value:,.0f}" if 1000 <= abs(value) < 1e7 else f"{value:.{digits}g}"
 
 
 def _scaled(y: float, log: bool) -> float:

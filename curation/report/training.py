@@ -122,7 +122,7 @@ def _model(name: str, lines: Sequence[Line]) -> Model:
     drawn = [
         line_plot(f"{name}: loss", {"training": _series(lines, "loss"), "held out": held}, log=True),
         line_plot(
-            f"{name}: loss by quarter of the noise", {f"t{key[6:]}": one for key, one in parts.items()}, log=True
+            f"{name}: loss by quarter of the times", {f"t{key[6:]}": one for key, one in parts.items()}, log=True
         ),
         line_plot(f"{name}: PSNR of held-out clips, dB", {"PSNR": psnr}),
     ]

@@ -182,7 +182,7 @@ def tiny_cogvideox() -> Recipe:
         vae=vae_sizes.cogvideox_debug(),
         vae_stages=(
             VaeStage(replace(_VAE, steps=120, batch=16), _PLAIN, "vae_stills", frames=1),
-            VaeStage(replace(_VAE, steps=500, batch=2), _PLAIN, frames=9),
+            VaeStage(_VAE, _PLAIN, frames=9),
         ),
         system=CogVideoX(dit_sizes.cogvideox_debug(), text, snr_shift=1.0, groups=8, dropping=Dropping(text=0.1)),
         stages=(Stage(_DIT),),

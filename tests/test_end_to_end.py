@@ -79,7 +79,7 @@ def test_the_demo_learns(tmp_path: Path) -> None:
         assert (out / place).exists() and str(out / place) in done.stdout
     dit = losses(out / "train" / "log.jsonl", "dit")
     assert statistics.fmean(dit[-10:]) < 0.4 * statistics.fmean(dit[:10])
-    vae = losses(out / "train" / "log.jsonl", "vae")
-    # The first three fifths of the VAE's training see stills, the rest clips, which are harder.
-    assert statistics.fmean(vae[22:32]) < 0.5 * statistics.fmean(vae[:10])
-    assert statistics.fmean(vae[-10:]) < 0.6 * statistics.fmean(vae[:10])
+    stills = losses(out / "train" / "log.jsonl", "vae_stills")
+    assert statistics.fmean(stills[-5:]) < 0.5 * statistics.fmean(stills[:5])
+    vae = losses(out / "train" / "log.jsonl", "vae")  # of clips, which are harder, and two at a time
+    assert statistics.fmean(vae[-10:]) < 0.8 * statistics.fmean(vae[:10])

@@ -170,7 +170,7 @@ def tiny_cogvideox() -> Recipe:
     """CogVideoX at debug size: the whole pair, VAE (510,547 weights) then text encoder and DiT, on a CPU.
 
     Command:   vidcurate train DIR --recipe tiny_cogvideox --out CKPT
-    Cost:      nothing. Time: about two minutes on 2 CPU cores, for any number of clips. Memory: under 1 GB.
+    Cost:      nothing. Time: about three minutes on 2 CPU cores, for any number of clips. Memory: under 1 GB.
     Expect:    VAE loss down to less than a half, DiT loss to a fifth; samples show the colours, the rough layout and
                the drift of the clips, no detail. It proves that the data and the loop work, nothing more.
     """

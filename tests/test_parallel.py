@@ -245,12 +245,12 @@ def report(name, done, total, record):
     print("step", done, flush=True)
     time.sleep(0.05)
 run = Run(Path({out!r}), recipes.smoke(), ROWS, report)
-fit("dit", model, learn(model), FEED, dataclasses.replace(HOW, steps=2000, checkpoint_every=1000), run)
+fit("dit", model, learn(model), FEED, dataclasses.replace(HOW, steps={steps}, checkpoint_every={every}), run)
 """
 
 
 def test_sigterm_saves_the_step_and_leaves(tmp_path: Path) -> None:
-    code = SLOW.format(root=str(Path(__file__).parent.parent), out=str(tmp_path))
+    code = SLOW.format(root=str(Path(__file__).parent.parent), out=str(tmp_path), steps=2000, every=1000)
     child = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     assert child.stdout is not None
     assert child.stdout.readline() == "step 1\n"
@@ -261,3 +261,23 @@ def test_sigterm_saves_the_step_and_leaves(tmp_path: Path) -> None:
     assert child.returncode == 128 + signal.SIGTERM and last < 1000
     assert error.strip().endswith(f"stopped as asked after dit step {last}, which is saved; the same command goes on.")
     assert [file.stem for file in (tmp_path / "checkpoints").iterdir()] == [f"dit-{last:08d}"]
+
+
+def test_twenty_steps_are_ten_a_kill_and_ten_more(tmp_path: Path) -> None:
+    how = dataclasses.replace(HOW, steps=20, checkpoint_every=5)
+
+    def run(out: Path) -> dict[str, Tensor]:
+        model = Tiny()
+        fit("dit", model, learn(model), FEED, how, Run(out, recipes.smoke(), ROWS, lambda *news: None))
+        return model.state_dict()
+
+    whole, out = run(tmp_path / "whole"), tmp_path / "killed"
+    code = SLOW.format(root=str(Path(__file__).parent.parent), out=str(out), steps=20, every=5)
+    child = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
+    assert child.stdout is not None
+    while child.stdout.readline() != "step 12\n":
+        pass
+    child.kill()
+    child.wait()
+    assert max(json.loads(line)["step"] for line in (out / "log.jsonl").read_text().splitlines()) < 20
+    assert same(run(out), whole) and log(out) == log(tmp_path / "whole") and len(log(out)) == 20

@@ -60,7 +60,9 @@ def small(steps: int, vae_steps: int = 4) -> Recipe:
     recipe = tiny()
     how = dataclasses.replace(recipe.stages[0].training, steps=steps, lr=3e-3, ema=0.9, checkpoint_every=steps)
     coding = recipe.vae_stages[0]
-    coding = dataclasses.replace(coding, training=dataclasses.replace(coding.training, steps=vae_steps))
+    coding = dataclasses.replace(
+        coding, training=dataclasses.replace(coding.training, steps=vae_steps, checkpoint_every=vae_steps)
+    )
     stages = (dataclasses.replace(recipe.stages[0], training=how),)
     return dataclasses.replace(recipe, vae_stages=(coding,), stages=stages)
 
@@ -166,6 +168,7 @@ def done(manifest: Path, tmp_path_factory: pytest.TempPathFactory) -> comparing.
     return compare(plan, progress=quiet)
 
 
+@pytest.mark.slow
 def test_without_the_rule_against_noise_the_held_out_loss_is_higher(done: comparing.Report) -> None:
     rule, choice, vae = done.comparisons
     assert rule.measure == choice.measure == "held-out loss" and vae.measure == "PSNR"
@@ -178,6 +181,7 @@ def test_without_the_rule_against_noise_the_held_out_loss_is_higher(done: compar
     assert len(of_rule) == 4 and all((done.plan.out / place / "train.json").exists() for place in of_rule)
 
 
+@pytest.mark.slow
 def test_verdicts_follow_the_interval_and_the_sense_of_the_measure(done: comparing.Report) -> None:
     rule, choice, _ = done.comparisons
 
@@ -194,6 +198,7 @@ def test_verdicts_follow_the_interval_and_the_sense_of_the_measure(done: compari
     assert (said(choice, 0.1, 0.3, True), said(choice, -0.3, -0.1, True)) == ("better", "worse")
 
 
+@pytest.mark.slow
 def test_sides_share_the_vae_and_differ_in_clips_alone(done: comparing.Report) -> None:
     rule, choice, vae = done.comparisons
     folders = [*rule.trained.folders, *rule.base.folders, *choice.trained.folders]
@@ -205,6 +210,7 @@ def test_sides_share_the_vae_and_differ_in_clips_alone(done: comparing.Report) -
     assert len({each["vae"] for each in fingerprints}) == 2 and all(set(each) == {"vae"} for each in fingerprints)
 
 
+@pytest.mark.slow
 def test_a_second_call_trains_nothing_and_finds_the_same(done: comparing.Report) -> None:
     before = (done.plan.out / "ablation.json").read_text()
     heard: list[str] = []
@@ -213,6 +219,7 @@ def test_a_second_call_trains_nothing_and_finds_the_same(done: comparing.Report)
     assert [c.decisive for c in again.comparisons] == [c.decisive for c in done.comparisons]
 
 
+@pytest.mark.slow
 def test_the_page_shows_sides_intervals_and_the_papers(done: comparing.Report) -> None:
     html = write_page(done).read_text()
     assert "without noise" in html and "system.groups=1" in html and done.comparisons[0].verdict in html

@@ -15,6 +15,7 @@ import torch
 from diffusers.models.embeddings import get_3d_rotary_pos_embed
 from diffusers.pipelines.cogvideo.pipeline_cogvideox import get_resize_crop_region_for_grid
 from torch import Tensor
+from torch.utils.flop_counter import FlopCounterMode
 
 from generator.dit.cogvideox import CogVideoXTransformer, DitConfig
 from generator.dit.conditions import first_frame, whole_patches
@@ -166,6 +167,22 @@ def test_text_time_position_and_condition_each_move_the_output(name: str) -> Non
             assert change(x=without) > 0.01
         if "ofs" in said:
             assert change(ofs=said["ofs"] + 1) > 0.01
+
+
+def test_a_step_of_training_takes_as_many_operations_as_diffusers() -> None:
+    """What is computed again for the backward pass, to keep less, is no linear map. Nor does it break a graph."""
+    case = CASES["rotary, even frames"]
+    models, said = pair(case), inputs(case)
+    counts = []
+    for ask, model in zip((ask_ours, ask_theirs), models, strict=True):
+        with FlopCounterMode(display=False) as counter:
+            ask(model, case, said).square().mean().backward()
+        counts.append(counter.get_total_flops())
+    assert counts[0] == counts[1]
+    eager = models[0].proj_out.weight.grad.clone()
+    models[0].zero_grad()
+    torch.compile(models[0], backend="aot_eager", fullgraph=True)(**said).square().mean().backward()
+    assert moved(models[0].proj_out.weight.grad, eager) < 1e-5
 
 
 def test_positions_reach_both_ends_of_the_published_grids() -> None:

@@ -5,10 +5,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from generator.dit.positions import Rotation, rotate, timestep_features
 
@@ -78,7 +80,14 @@ class Projection(nn.Module):
         self.proj = nn.Linear(width, out)
 
     def forward(self, x: Tensor) -> Tensor:
-        return F.gelu(self.proj(x), approximate="tanh")
+        return self.activated(self.proj(x))
+
+    @staticmethod
+    def activated(h: Tensor) -> Tensor:
+        """Of what the linear map returned; in it where no gradient will ask for it."""
+        if torch.is_grad_enabled():
+            return F.gelu(h, approximate="tanh")
+        return torch.ops.aten.gelu_(h, approximate="tanh")
 
 
 class GatedProjection(nn.Module):
@@ -89,21 +98,38 @@ class GatedProjection(nn.Module):
         self.proj = nn.Linear(width, 2 * out)
 
     def forward(self, x: Tensor) -> Tensor:
-        values, gate = self.proj(x).chunk(2, dim=-1)
+        return self.activated(self.proj(x))
+
+    @staticmethod
+    def activated(h: Tensor) -> Tensor:
+        values, gate = h.chunk(2, dim=-1)
         return values * F.gelu(gate)
 
 
 class FeedForward(nn.Module):
-    """Four times the width in between; `first` is `Projection` or `GatedProjection`."""
+    """Four times the width in between; `first` is `Projection` or `GatedProjection`.
+
+    For a backward pass only what goes into the activation is kept, and what comes out is computed again: both are the
+    widest tensors of a block, and the activation is cheap. No linear map is computed again.
+    """
 
     def __init__(self, width: int, first: type[Projection] | type[GatedProjection] = Projection, dropout: float = 0.0):
         super().__init__()
+        self.drops = dropout > 0
         self.net = nn.Sequential(
             first(width, 4 * width), nn.Dropout(dropout), nn.Linear(4 * width, width), nn.Dropout(dropout)
         )
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.net(x)
+        first: Any = self.net[0]
+        h = first.proj(x)
+        if not torch.is_grad_enabled():
+            return self._after_first(h)
+        return checkpoint(self._after_first, h, use_reentrant=False, preserve_rng_state=self.drops)
+
+    def _after_first(self, h: Tensor) -> Tensor:
+        first: Any = self.net[0]
+        return self.net[1:](first.activated(h))
 
 
 class SwiGlu(nn.Module):

@@ -221,7 +221,9 @@ def _name(item: Any) -> str:
 
 
 def _parse(old: Any, text: str, key: str) -> Any:
-    """`text` as a value of the kind that `old` is."""
+    """`text` as a value of the kind that `old` is; several plain ones are separated by commas."""
+    if isinstance(old, tuple) and old and all(isinstance(item, (str, int, float)) for item in old):
+        return tuple(_parse(old[0], item.strip(), key) for item in text.split(",") if item.strip())
     if dataclasses.is_dataclass(old) or isinstance(old, tuple):
         raise ValueError(f"{key}: that is a group of settings; name one of them with a dot.")
     if isinstance(old, bool):
@@ -240,6 +242,8 @@ def _parse(old: Any, text: str, key: str) -> Any:
         raise ValueError(f"{key}={text}: that is not a number.") from None
     if not isinstance(value, (int, float)) or isinstance(value, bool):
         raise ValueError(f"{key}={text}: that is not a number.")
+    if old is None:
+        return value
     if isinstance(old, int):
         if value != int(value):
             raise ValueError(f"{key}={text}: give a whole number.")

@@ -33,6 +33,9 @@ from manifests.types import MediaError
 Scores = Mapping[str, npt.NDArray[np.float64]]
 """By measure, a number for every held-out clip."""
 
+_SHOWN = ("tasks", "dropping", "masks", "count_given")
+"""Settings of systems that decide what of a clip a model is shown, and which errors count."""
+
 LOSS, CLEAN, PSNR = "held-out loss", "error of the clean latent", "PSNR"
 BETTER_HIGH = frozenset({PSNR, "SSIM"})
 
@@ -48,6 +51,11 @@ class HeldClips:
     @property
     def ids(self) -> list[str]:
         return [row.id for row in self.rows]
+
+    @property
+    def films(self) -> list[str]:
+        """Of each clip."""
+        return [row.film for row in self.rows]
 
 
 def held_clips(folder: str | os.PathLike[str], recipe: Recipe) -> HeldClips:
@@ -90,11 +98,17 @@ def score_vae(folder: Path, clips: HeldClips) -> Scores:
 
 
 @torch.no_grad()
-def score_system(folder: Path, clips: HeldClips) -> Scores:
+def score_system(folder: Path, clips: HeldClips, like: systems.Config) -> Scores:
     """Of the system that was trained into a folder: the held-out loss at fixed noise and times; and the squared error
-    of the clean latent where signal and noise stand in fixed ratios, which objectives have in common."""
+    of the clean latent where signal and noise stand in fixed ratios, which objectives have in common.
+
+    like: the system of the other side. What is shown of a clip is drawn as there, so that a side which is shown more
+    frames while it trains does not have an easier examination."""
     vae: Any = load(folder / "vae")
-    system = systems.load(folder)
+    system: Any = systems.load(folder)
+    same = {name: getattr(like, name) for name in _SHOWN if hasattr(like, name)}
+    system.config = dataclasses.replace(system.config, **same)
+    system.dropping = like.dropping
     system.use(vae)
     latents = torch.cat([torch.stack(vae.encode_moments(video[None]), dim=1) for video in clips.videos])
     texts = [row.caption for row in clips.rows]

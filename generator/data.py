@@ -26,7 +26,7 @@ from manifests.store import read_clips
 from manifests.types import MediaError
 
 _NUMBERS = ("height", "width", "fps", "aspect")
-_OPTIONAL = (*READS, *_NUMBERS, "start_frame", "end_frame", "bucket", "subsets")
+_OPTIONAL = (*READS, *_NUMBERS, "start_frame", "end_frame", "bucket", "subsets", "video_id")
 _RATE = re.compile(r" ?FPS-\d+$")
 _LONG = 1e6
 """Seconds that an image is said to last, so that every length has room for it."""
@@ -101,7 +101,7 @@ class DataConfig:
 @dataclass(frozen=True, slots=True)
 class Row:
     """One clip to train on. start, end: microseconds, half open. height, width, fps, aspect (width to height as shown):
-    of the film; 0 where the manifest does not say. still: it is an image."""
+    of the film; 0 where the manifest does not say. film: id of the video that it is cut from. still: it is an image."""
 
     id: str
     uri: str
@@ -114,6 +114,7 @@ class Row:
     aspect: float = 0.0
     bucket: str = ""
     subsets: tuple[str, ...] = ()
+    film: str = ""
     still: bool = False
 
     @property
@@ -159,6 +160,7 @@ def read_rows(folder: str | os.PathLike[str]) -> list[Row]:
             aspect=r.get("aspect") or 0.0,
             bucket=r.get("bucket") or "",
             subsets=tuple(r.get("subsets") or ()),
+            film=r.get("video_id") or r["uri"],
             still=r.get("start_frame") is not None and r.get("end_frame") == r["start_frame"] + 1,
         )
         for whole, r in zip(table.to_pylist(), as_reviewed(table).to_pylist(), strict=True)

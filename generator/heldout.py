@@ -7,6 +7,7 @@ from __future__ import annotations
 import copy
 import hashlib
 import math
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import TypeVar
 
@@ -27,19 +28,25 @@ _MOST = 64
 
 
 def split(rows: Sequence[Row], share: float) -> tuple[list[Row], list[Row]]:
-    """Rows to train on and rows held out: those whose id has a hash in the lowest `share` of all hashes, so that a clip
-    stays on its side whatever is added to the manifest. With two clips or more, neither side is empty.
+    """Rows to train on and rows held out: all clips of the films whose id has a hash in the lowest `share` of all
+    hashes, so that no film is on both sides, and none changes sides when others are added to the manifest. Clips of one
+    film are much alike: a model that trained on some would be measured by what it remembers of the others.
 
-    Raises ValueError where there is only one clip.
+    A film of more than half of the clips is always trained on; where no film is drawn, that of the lowest hash is held
+    out. Raises ValueError where all clips are of one film.
     """
     if not share:
         return list(rows), []
-    if len(rows) < 2:
-        raise ValueError("one clip cannot be trained on and held out; sample more clips, or set held_out to 0.")
-    ranked = sorted(rows, key=lambda row: _hash(row.id))
-    count = sum(_hash(row.id) < share for row in rows)
-    held = {row.id for row in ranked[: min(max(count, 1), len(rows) - 1)]}
-    return [row for row in rows if row.id not in held], [row for row in rows if row.id in held]
+    clips = Counter(row.film for row in rows)
+    if len(clips) < 2:
+        raise ValueError(
+            "the clips are all of one film, which cannot be trained on and held out; add clips of other films, or set "
+            "held_out to 0."
+        )
+    ranked = sorted((film for film, count in clips.items() if 2 * count <= len(rows)), key=_hash)
+    count = sum(_hash(film) < share for film in ranked)
+    held = set(ranked[: min(max(count, 1), len(clips) - 1)])
+    return [row for row in rows if row.film not in held], [row for row in rows if row.film in held]
 
 
 def hold_out(material: Mapping[DataConfig, Material], share: float) -> dict[DataConfig, Material]:
@@ -55,9 +62,9 @@ def hold_out(material: Mapping[DataConfig, Material], share: float) -> dict[Data
     return found
 
 
-def _hash(clip: str) -> float:
-    """0..1."""
-    return int.from_bytes(hashlib.blake2b(f"held out/{clip}".encode(), digest_size=8).digest(), "big") / 2**64
+def _hash(name: str) -> float:
+    """0..1, of a film or a clip."""
+    return int.from_bytes(hashlib.blake2b(f"held out/{name}".encode(), digest_size=8).digest(), "big") / 2**64
 
 
 def judge_vae(vae: torch.nn.Module, held: Material, world: World) -> Judge | None:

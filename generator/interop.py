@@ -30,6 +30,7 @@ from generator.dit.cogvideox import CogVideoXTransformer, DitConfig
 from generator.dit.easyanimate import EasyAnimateConfig, EasyAnimateTransformer
 from generator.dit.moviegen import MovieGenConfig, MovieGenTransformer
 from generator.dit.stiv import StivConfig, StivTransformer
+from generator.dit.stiv_variants import StivVariant, StivVariantConfig
 from generator.dit.variants import CogVideoXVariant, VariantConfig
 from generator.files import CONFIG, WEIGHTS, beside, plain, read_json, read_weights, some, swap
 from generator.text import HashedWordEncoder, TextConfig
@@ -50,6 +51,7 @@ CLASSES: tuple[tuple[str, type, type[nn.Module]], ...] = (
     ("CogVideoXVariant", VariantConfig, CogVideoXVariant),
     ("MovieGenTransformer", MovieGenConfig, MovieGenTransformer),
     ("StivTransformer", StivConfig, StivTransformer),
+    ("StivVariant", StivVariantConfig, StivVariant),
     ("EasyAnimateTransformer", EasyAnimateConfig, EasyAnimateTransformer),
     ("HashedWordEncoder", TextConfig, HashedWordEncoder),
 )

@@ -36,8 +36,8 @@ def test_only_sampled_rows_are_read_in_order_of_their_ids(tmp_path: Path) -> Non
         {"clip_id": "c", "uri": "v.mp4", "start_us": 12, "end_us": 15, "fps": 8.0, "caption": "C", "sampled": False},
     ]
     assert read_rows(write_manifest(tmp_path, rows)) == [
-        Row("a", "v.mp4", 9, 12, "A", fps=8.0),
-        Row("b", "v.mp4", 0, 9, "", fps=8.0),
+        Row("a", "v.mp4", 9, 12, "A", fps=8.0, film="v.mp4"),
+        Row("b", "v.mp4", 0, 9, "", fps=8.0, film="v.mp4"),
     ]
     write_manifest(tmp_path / "none", [row | {"sampled": False} for row in rows])
     with pytest.raises(ValueError, match="no row is sampled"):

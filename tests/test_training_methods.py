@@ -312,16 +312,27 @@ def test_an_average_is_the_mean(tmp_path: Path) -> None:
     assert not (tmp_path / "none").exists()
 
 
-def test_held_out_clips_stay_held_out() -> None:
-    rows = [Row(f"clip-{number:03d}", "film.mp4", 0, 1, "") for number in range(200)]
+def test_films_are_held_out_whole_and_stay_held_out() -> None:
+    def clips(films: int, name: str = "film") -> list[Row]:
+        """Three of each."""
+        return [
+            Row(f"{name}-{n:03d}-{k}", "", 0, 1, "", film=f"{name}-{n:03d}") for n in range(films) for k in range(3)
+        ]
+
+    rows = clips(200)
     kept, held = split(rows, 0.1)
-    assert 10 <= len(held) <= 32 and len(kept) + len(held) == 200
-    _, more_held = split([*rows, *(Row(f"new-{n}", "film.mp4", 0, 1, "") for n in range(50))], 0.1)
+    assert 30 <= len(held) <= 96 and len(kept) + len(held) == 600
+    assert not {row.film for row in kept} & {row.film for row in held}, "no film is on both sides"
+    _, more_held = split([*rows, *clips(50, "new")], 0.1)
     assert {row.id for row in held} <= {row.id for row in more_held}, "also when the manifest grows"
-    assert len(split(rows[:2], 0.001)[1]) == 1 and len(split(rows[:2], 0.999)[0]) == 1
+    assert len(split(rows[:6], 0.001)[1]) == 3 and len(split(rows[:6], 0.999)[0]) == 3
+    for large in (rows[:3], rows[3:6]):  # whichever has the lower hash, the larger is trained on
+        film = large[0].film
+        more = [*rows[:6], *(dataclasses.replace(large[0], id=f"more-{k}") for k in range(4))]
+        assert {row.film for row in split(more, 0.5)[0]} == {film}
     assert split(rows, 0.0) == (rows, [])
-    with pytest.raises(ValueError, match="one clip cannot be trained on and held out"):
-        split(rows[:1], 0.1)
+    with pytest.raises(ValueError, match="the clips are all of one film"):
+        split(rows[:3], 0.1)
 
 
 def test_losses_are_told_by_quarter_of_the_noise() -> None:

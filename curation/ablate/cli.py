@@ -23,7 +23,12 @@ def ablate(
         list[str] | None, typer.Option("--without", help="A rule to leave out; may be repeated; or several, by commas.")
     ] = None,
     model: Annotated[
-        list[str] | None, typer.Option("--model", help="KEY=VALUE on top of the training recipe; may be repeated.")
+        list[str] | None,
+        typer.Option(
+            "--model",
+            help="KEY=VALUE on top of the training recipe, or several of one side, separated by spaces; "
+            "may be repeated.",
+        ),
     ] = None,
     recipe: Annotated[str, typer.Option("--recipe", help="Name of a training recipe.")] = "tiny_cogvideox",
     out: Annotated[
@@ -33,7 +38,9 @@ def ablate(
         int | None, typer.Option("--steps", min=1, help="Of each stage, in place of the recipe's.")
     ] = None,
     vae_steps: Annotated[int | None, typer.Option("--vae-steps", min=1, help="Of the VAE, likewise.")] = None,
-    seeds: Annotated[int, typer.Option("--seeds", min=1, help="Trainings of each side.")] = 3,
+    seeds: Annotated[
+        int, typer.Option("--seeds", min=1, help="Trainings of each side; more make intervals narrower.")
+    ] = 3,
     clips: Annotated[int, typer.Option("--clips", help="Most clips to train on.")] = _AMOUNTS.clips,
     held_out: Annotated[int, typer.Option("--held-out", help="Most clips to measure on.")] = _AMOUNTS.held_out,
     share: Annotated[
@@ -44,14 +51,16 @@ def ablate(
     """Train the same small model with and without a rule, or with another choice, and compare their held-out loss.
 
     The side without a rule trains on as many clips, some of which only that rule rejects. Both are measured on clips
-    that pass all rules and that neither has seen. Choices of the VAE (vae., vae_stages.) are compared by PSNR. Goes on
-    where it was stopped. Writes ablation.json and ablation.html, with the papers' own figures beside.
+    that pass all rules, of films that neither has seen. Choices of the VAE (vae., vae_stages.) are compared by PSNR.
+    Goes on where it was stopped. Writes ablation.json and ablation.html, with the papers' own figures beside.
 
     Examples:
 
       vidcurate ablate out --without motion --without text
 
       vidcurate ablate out --model system.dit.use_rotary_positional_embeddings=false --model system.groups=1
+
+      vidcurate ablate out --recipe tiny_stiv --model "system.dit.qk_norm=false system.dit.sandwich=false"
 
       vidcurate ablate out --recipe tiny_moviegen --model vae_stages.vae.loss.outliers=1 --seeds 5
     """
@@ -73,7 +82,9 @@ def ablate(
 def table(report: Report) -> Table:
     made = Table("side", "decided by", "as it is", "this side", "difference", "95 % interval", "verdict")
     plan, clips = report.plan, len(report.choice.passing)
-    made.title = f"{plan.recipe.name}: {plan.seeds} seeds, {clips} clips, {report.held} held out"
+    made.title = (
+        f"{plan.recipe.name}: {plan.seeds} seeds, {clips} clips, {report.held} of {report.films} other films held out"
+    )
     for c in report.comparisons:
         share = c.share
         made.add_row(

@@ -18,7 +18,7 @@ import numpy as np
 import pyarrow.compute as pc
 
 from curation.ablate.choose import Amounts, Choice, choose, rule_names, write_part
-from curation.ablate.statistics import Interval, bootstrap
+from curation.ablate.statistics import Interval, interval, uncovered
 from curation.recipe import replaced
 from manifests.ids import fingerprint
 
@@ -33,7 +33,8 @@ ALL = "all rules"
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What is compared. without: names of rules. model: KEY=VALUE. steps, vae_steps: in place of the recipe's."""
+    """What is compared. without: names of rules. model: KEY=VALUE, or several of a side, separated by spaces. steps,
+    vae_steps: in place of the recipe's."""
 
     folder: str
     out: Path
@@ -79,13 +80,15 @@ class Trained:
 @dataclass(frozen=True, slots=True)
 class Comparison:
     """A side against that with all rules and the plain recipe. differences: by measure, the side's minus the other's.
-    measure: the one that decides. better_high: whether more of it is better."""
+    measure: the one that decides. better_high: whether more of it is better. uncovered: what the intervals say nothing
+    about, "" where they are whole."""
 
     trained: Trained
     base: Trained
     measure: str
     better_high: bool
     differences: dict[str, Interval]
+    uncovered: str = ""
 
     @property
     def decisive(self) -> Interval:
@@ -95,6 +98,8 @@ class Comparison:
     def verdict(self) -> str:
         """In words."""
         found, rule = self.decisive, self.trained.side.kind == "rule"
+        if self.uncovered:
+            return f"cannot tell: {self.uncovered} may differ"
         if not found.beside_zero:
             return "no difference seen"
         worse = (found.mean < 0) == self.better_high
@@ -111,9 +116,12 @@ class Comparison:
 
 @dataclass(frozen=True, slots=True)
 class Report:
+    """held, films: clips that were measured on, and the films they are of."""
+
     plan: Plan
     choice: Choice
     held: int
+    films: int
     comparisons: Sequence[Comparison]
 
 
@@ -131,8 +139,8 @@ def compare(plan: Plan, say: Callable[[str], None] = lambda text: None, progress
             plain = Side(ALL, "base", plan.recipe, [choice.passing] * plan.seeds, side.of_vaes)
             bases[side.of_vaes] = _trained(plan, plain, choice, clips, say, progress)
         trained = _trained(plan, side, choice, clips, say, progress)
-        made.append(_compared(trained, bases[side.of_vaes]))
-    report = Report(plan, choice, len(clips.rows), made)
+        made.append(_compared(trained, bases[side.of_vaes], clips))
+    report = Report(plan, choice, len(clips.rows), len(set(clips.films)), made)
     (plan.out / "ablation.json").write_text(json.dumps(as_json(report), indent=1) + "\n")
     return report
 
@@ -143,45 +151,54 @@ def prepare(plan: Plan) -> tuple[Choice, list[Side]]:
         raise ValueError(f"recipe {plan.recipe.name} trains on buckets; a comparison needs a recipe of one size.")
     window = plan.recipe.data.fill * plan.recipe.data.frames / plan.recipe.data.fps * 1e6
     usable = (pc.field("end_us") - pc.field("start_us")) >= int(window)
-    changed = [_changed(plan.recipe, setting) for setting in plan.model]
+    changed = [_changed(plan.recipe, settings) for settings in plan.model]
     choice = choose(plan.folder, plan.without, rule_names(plan.folder), plan.amounts, usable)
     sides = []
     for rule in plan.without:
         drawn = [choice.without(rule, plan.amounts.share, seed) for seed in range(plan.seeds)]
         sides.append(Side(f"without {rule}", "rule", plan.recipe, [ids for ids, _ in drawn], mixed_in=drawn[0][1]))
-    for setting, recipe in zip(plan.model, changed, strict=True):
-        of_vaes = _head(setting) in _OF_VAES
-        sides.append(Side(setting, "model", recipe, [choice.passing] * plan.seeds, of_vaes))
+    for settings, recipe in zip(plan.model, changed, strict=True):
+        of_vaes = _head(settings) in _OF_VAES
+        sides.append(Side(" ".join(settings.split()), "model", recipe, [choice.passing] * plan.seeds, of_vaes))
     return choice, sides
 
 
-def _changed(recipe: Recipe, setting: str) -> Recipe:
-    head = _head(setting)
-    if head in _FIXED:
+def _changed(recipe: Recipe, settings: str) -> Recipe:
+    """With all settings of a side."""
+    heads = [_head(setting) for setting in settings.split()]
+    for head in heads:
+        if head in _FIXED:
+            raise ValueError(
+                f"--model {settings}: {head} is the same on both sides of a comparison; change the recipe itself."
+            )
+    if len({head in _OF_VAES for head in heads}) != 1:
         raise ValueError(
-            f"--model {setting}: {head} is the same on both sides of a comparison; change the recipe itself."
+            f"--model {settings!r}: a side is about the VAE (vae., vae_stages.) or about the transformer; give each "
+            "its own --model."
         )
-    if head in _OF_VAES:  # then no transformer is trained, that would have to fit
+    if heads[0] in _OF_VAES:  # then no transformer is trained, that would have to fit
         recipe = dataclasses.replace(recipe, stages=())
-    changed: Recipe = replaced(_open_to(recipe, setting), setting, "--model")
+    changed = recipe
+    for setting in settings.split():
+        changed = replaced(_open_to(changed, setting), setting, "--model")
     if changed == recipe:
-        raise ValueError(f"--model {setting}: that is what recipe {recipe.name} has already.")
+        raise ValueError(f"--model {settings}: that is what recipe {recipe.name} has already.")
     return changed
 
 
 def _head(setting: str) -> str:
-    return setting.partition("=")[0].partition(".")[0].strip()
+    return setting.strip().partition("=")[0].partition(".")[0]
 
 
 def _open_to(recipe: Recipe, setting: str) -> Recipe:
-    """With a transformer that has the choices of `generator.dit.variants`, where one of them is meant."""
-    from generator.dit.cogvideox import DitConfig
-    from generator.dit.variants import OWN, as_variant
+    """With a transformer that has the papers' choices, where one of them is meant."""
+    from generator.dit.choices import opened
 
-    dit = getattr(recipe.system, "dit", None)
-    if type(dit) is not DitConfig or setting.partition("=")[0].strip() not in [f"system.dit.{name}" for name in OWN]:
+    place, _, name = setting.partition("=")[0].rpartition(".")
+    dit = opened(getattr(recipe.system, "dit", None), name) if place == "system.dit" else None
+    if dit is None:
         return recipe
-    return dataclasses.replace(recipe, system=dataclasses.replace(recipe.system, dit=as_variant(dit)))  # type: ignore[arg-type]
+    return dataclasses.replace(recipe, system=dataclasses.replace(recipe.system, dit=dit))
 
 
 def _trained(
@@ -198,7 +215,10 @@ def _trained(
         recipe = ablation.shortened(side.recipe, seed, plan.steps, plan.vae_steps, side.of_vaes)
         say(f"{side.name}, seed {seed}")
         folders.append(_train(plan, f"{_slug(side.name)}-{seed}", recipe, ids, vae_from, progress))
-        scores.append((ablation.score_vae if side.of_vaes else ablation.score_system)(folders[-1], clips))
+        if side.of_vaes:
+            scores.append(ablation.score_vae(folders[-1], clips))
+        else:
+            scores.append(ablation.score_system(folders[-1], clips, plan.recipe.system))
     return Trained(side, folders, scores)
 
 
@@ -210,18 +230,20 @@ def _train(plan: Plan, name: str, recipe: Recipe, ids: Sequence[str], vae_from: 
     return train(manifest, recipe, plan.out / "trainings" / place, tick, vae_from=vae_from, cache=plan.out / "cache")
 
 
-def _compared(trained: Trained, base: Trained) -> Comparison:
+def _compared(trained: Trained, base: Trained, clips: HeldClips) -> Comparison:
     from generator.ablation import BETTER_HIGH, CLEAN, LOSS, PSNR
 
     same = trained.side.of_vaes or _objective(trained.side.recipe) == _objective(base.side.recipe)
     measure = PSNR if trained.side.of_vaes else LOSS if same else CLEAN
     pairs = list(zip(trained.scores, base.scores, strict=True))
     differences = {
-        name: bootstrap(np.stack([mine[name] - theirs[name] for mine, theirs in pairs])) for name in pairs[0][0]
+        name: interval(np.stack([mine[name] - theirs[name] for mine, theirs in pairs]), clips.films)
+        for name in pairs[0][0]
     }
     if not same:
         del differences[LOSS]  # losses of two objectives are two things
-    return Comparison(trained, base, measure, measure in BETTER_HIGH, differences)
+    lacking = uncovered(len(pairs), len(set(clips.films)))
+    return Comparison(trained, base, measure, measure in BETTER_HIGH, differences, lacking)
 
 
 def _objective(recipe: Recipe) -> Any:
@@ -242,6 +264,7 @@ def as_json(report: Report) -> dict[str, Any]:
         "seeds": plan.seeds,
         "clips": len(report.choice.passing),
         "held_out": report.held,
+        "held_out_films": report.films,
         "comparisons": [
             {
                 "side": c.trained.side.name,

@@ -24,6 +24,7 @@ def write_page(report: Report) -> Path:
             seeds=report.plan.seeds,
             clips=len(report.choice.passing),
             held=report.held,
+            films=report.films,
             comparisons=report.comparisons,
             spans=span_plot([_span(c) for c in report.comparisons]),
             curves=[plot for plot in _curves(report.comparisons) if plot],

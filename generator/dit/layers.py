@@ -69,7 +69,11 @@ class Attention(nn.Module):
         if by is not None:
             q, k = rotate(q, by), rotate(k, by)
         seen = None if mask is None else mask.bool()[:, None, None]
-        return self.to_out[0](F.scaled_dot_product_attention(q, k, v, seen).transpose(1, 2).flatten(2))
+        return self.to_out[0](self.attended(q, k, v, seen).transpose(1, 2).flatten(2))
+
+    def attended(self, q: Tensor, k: Tensor, v: Tensor, seen: Tensor | None) -> Tensor:
+        """All (B, heads, N, head_dim); seen: (B, 1, 1, L)."""
+        return F.scaled_dot_product_attention(q, k, v, seen)
 
 
 class Projection(nn.Module):

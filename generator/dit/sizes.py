@@ -15,6 +15,7 @@ from generator.dit.cogvideox import CogVideoXTransformer, DitConfig
 from generator.dit.easyanimate import EasyAnimateConfig, EasyAnimateTransformer
 from generator.dit.moviegen import MovieGenConfig, MovieGenTransformer
 from generator.dit.stiv import MICRO, StivConfig, StivTransformer
+from generator.dit.stiv_variants import StivVariant, StivVariantConfig
 from generator.dit.variants import CogVideoXVariant, VariantConfig
 
 
@@ -167,6 +168,7 @@ BUILD: dict[type, type[nn.Module]] = {
     VariantConfig: CogVideoXVariant,
     MovieGenConfig: MovieGenTransformer,
     StivConfig: StivTransformer,
+    StivVariantConfig: StivVariant,
     EasyAnimateConfig: EasyAnimateTransformer,
 }
 

@@ -171,23 +171,26 @@ class StivTransformer(nn.Module):
         )
         size = patches_of(x, config.patch, config.in_channels, wanted, fits)
         places, moments = self._positions(size, trained_size or config.trained_size, x.device)
-        time = rotation(axial_angles(moments, (config.head_dim,)))
 
         single = F.silu(self.singleton(t, pooled, micro))
-        modulation = self.modulation(single)[:, None, None].chunk(6, dim=-1)
+        modulation = self._modulations(single)
         words = self.text_projection(text)
         tokens = self.patch_embed(x).flatten(3).permute(0, 2, 3, 1)  # (B, T, S, width)
         if keep is None:
-            tokens = self._run(self.blocks, tokens, modulation, words, mask, places, time)
+            tokens = self._run(self.blocks, tokens, modulation, words, mask, places, moments)
         else:
             index = keep[:, None, :, None].expand(-1, size[0], -1, config.width)
-            kept = self._run(self.blocks, tokens.gather(2, index), modulation, words, mask, places[keep], time)
+            kept = self._run(self.blocks, tokens.gather(2, index), modulation, words, mask, places[keep], moments)
             tokens = self.mask_token.to(kept.dtype).expand_as(tokens).scatter(2, index, kept)
-        tokens = self._run(self.post_blocks, tokens, modulation, words, mask, places, time)
+        tokens = self._run(self.post_blocks, tokens, modulation, words, mask, places, moments)
 
         scale, shift = self.modulation_out(single)[:, None].chunk(2, dim=-1)
         out = self.proj_out(modulated(plain_norm(tokens.flatten(1, 2)), shift, scale))
         return joined(out, size, config.patch)
+
+    def _modulations(self, single: Tensor) -> Sequence[Tensor]:
+        """Six of (B, 1, 1, width), for every block."""
+        return self.modulation(single)[:, None, None].chunk(6, dim=-1)
 
     def _run(
         self,
@@ -197,13 +200,14 @@ class StivTransformer(nn.Module):
         words: Tensor,
         mask: Tensor | None,
         places: Tensor,
-        time: Rotation,
+        moments: Tensor,
     ) -> Tensor:
+        """places: (S, 2), or (B, S, 2) where they differ. moments: (T, 1)."""
         half = self.config.head_dim // 2
         angles = axial_angles(places, (half, half))
         if angles.ndim == 3:  # places of their own per sample: the same for all frames and heads
             angles = angles.repeat_interleave(tokens.shape[1], dim=0)[:, None]
-        space = rotation(angles)
+        space, time = rotation(angles), rotation(axial_angles(moments, (self.config.head_dim,)))
         for block in blocks:
             tokens = block(tokens, modulation, words, mask, space, time)
         return tokens

@@ -1,5 +1,6 @@
 """CogVideoX's transformer without its choices, for the paper's own ablations (arXiv 2408.06072, section 4.1): one
-modulation for text and video in place of the expert norms, attention in 2D + 1D in place of 3D.
+modulation for text and video in place of the expert norms, or weights of their own for the text in everything (MMDiT);
+attention in 2D + 1D in place of 3D; and without the norm of queries and keys.
 
 Which positions are added (rotary, sinusoids) is in `DitConfig` itself. Published checkpoints have no such variants.
 """
@@ -8,7 +9,6 @@ Which positions are added (rotary, sinusoids) is in `DitConfig` itself. Publishe
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 from dataclasses import dataclass
 from typing import Any
@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from generator.dit.cogvideox import CogVideoXTransformer, DitConfig, ExpertNorm, JointAttention
+from generator.dit.cogvideox import Block, CogVideoXTransformer, DitConfig, ExpertNorm, JointAttention
 from generator.dit.layers import zeroed
 from generator.dit.positions import Rotation
 
@@ -25,25 +25,19 @@ from generator.dit.positions import Rotation
 class VariantConfig(DitConfig):
     """expert_norm: text and video have a shift, scale and gate each, else they share one. full_attention: every block
     attends to everything (3D), else blocks take turns: within each frame (2D), and along time at each place (1D), text
-    being seen by all and seeing all."""
+    being seen by all and seeing all. separate_weights: text and video meet in attention alone, and have weights of
+    their own in its projections and in the feed-forwards (MMDiT of Stable Diffusion 3, arXiv 2403.03206). qk_norm: of
+    queries and keys."""
 
     expert_norm: bool = True
     full_attention: bool = True
+    separate_weights: bool = False
+    qk_norm: bool = True
 
     @property
     def places(self) -> int:
         """Tokens of a frame."""
         return (self.sample_height // self.patch_size) * (self.sample_width // self.patch_size)
-
-
-OWN = tuple(
-    sorted({f.name for f in dataclasses.fields(VariantConfig)} - {f.name for f in dataclasses.fields(DitConfig)})
-)
-
-
-def as_variant(config: DitConfig) -> VariantConfig:
-    """The same model, open to these choices."""
-    return VariantConfig(**dataclasses.asdict(config))
 
 
 class Twice(nn.Linear):
@@ -54,6 +48,18 @@ class Twice(nn.Linear):
         return torch.cat([once, once], dim=-1)
 
 
+class Apart(nn.Module):
+    """One module for the first `words` tokens, which are the text, and one for the rest. dim: of the tokens."""
+
+    def __init__(self, words: int, text: nn.Module, video: nn.Module, dim: int = 1) -> None:
+        super().__init__()
+        self.words, self.text, self.video, self.dim = words, text, video, dim
+
+    def forward(self, x: Tensor) -> Tensor:
+        text, video = x.split([self.words, x.shape[self.dim] - self.words], dim=self.dim)
+        return torch.cat([self.text(text), self.video(video)], dim=self.dim)
+
+
 class TurnsAttention(JointAttention):
     """Within each frame, or along time at each place. Of latents of the size in the configuration."""
 
@@ -62,10 +68,8 @@ class TurnsAttention(JointAttention):
         self.words, self.places, self.along_time = config.max_text_seq_length, config.places, along_time
 
     def forward(self, x: Tensor, by: Rotation | None, attend: Any = None) -> Tensor:
-        if attend is not None or (x.shape[1] - self.words) % self.places:
-            raise ValueError(
-                f"attention in 2D + 1D takes texts of {self.words} tokens, frames of {self.places}, and no frame packs."
-            )
+        if (x.shape[1] - self.words) % self.places:
+            raise ValueError(f"attention in 2D + 1D takes frames of {self.places} tokens.")
         return super().forward(x, by, _turn(x.shape[1], self.words, self.places, self.along_time).to(x.device))
 
 
@@ -83,15 +87,36 @@ class CogVideoXVariant(CogVideoXTransformer):
 
     def __init__(self, config: VariantConfig) -> None:
         super().__init__(config)
-        if not config.full_attention:
-            for number, block in enumerate(self.transformer_blocks):
+        for number, module in enumerate(self.transformer_blocks):
+            block: Any = module
+            if not config.full_attention:
                 block.attn1 = TurnsAttention(config, along_time=number % 2 == 1)
+            if not config.qk_norm:
+                block.attn1.norm_q, block.attn1.norm_k = nn.Identity(), nn.Identity()
+            if config.separate_weights:
+                _part(block, Block(config), config.max_text_seq_length)
         if not config.expert_norm:
             for norm in [module for module in self.modules() if isinstance(module, ExpertNorm)]:
                 norm.linear = Twice(config.time_embed_dim, 3 * config.width)
                 zeroed(norm.linear)
 
+    def forward(self, x: Any, t: Tensor, text: Tensor, *others: Any, **by_name: Any) -> Any:
+        """As the plain model's, for texts of the configured length; without frame packs where attention takes turns or
+        the text has weights of its own. Raises ValueError."""
+        config, words = self.config, self.config.max_text_seq_length
+        if (config.separate_weights or not config.full_attention) and (by_name.get("rows") or text.shape[1] != words):
+            raise ValueError(f"this variant takes texts of {words} tokens, and no frame packs.")
+        return super().forward(x, t, text, *others, **by_name)
 
-def transformer(config: DitConfig) -> CogVideoXTransformer:
-    """Of either configuration."""
-    return CogVideoXVariant(config) if isinstance(config, VariantConfig) else CogVideoXTransformer(config)
+
+def _part(block: Any, other: Any, words: int) -> None:
+    """Gives the text the weights of another block."""
+    mine, its = block.attn1, other.attn1
+    for name in ("to_q", "to_k", "to_v"):
+        setattr(mine, name, Apart(words, getattr(its, name), getattr(mine, name)))
+    if not isinstance(mine.norm_q, nn.Identity):
+        mine.norm_q, mine.norm_k = Apart(words, its.norm_q, mine.norm_q, 2), Apart(words, its.norm_k, mine.norm_k, 2)
+    mine.to_out[0] = Apart(words, its.to_out[0], mine.to_out[0])
+    first, its_first = block.ff.net[0], other.ff.net[0]
+    first.proj = Apart(words, its_first.proj, first.proj)
+    block.ff.net[2] = Apart(words, other.ff.net[2], block.ff.net[2])

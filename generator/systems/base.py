@@ -95,6 +95,8 @@ class System(nn.Module):
     """
 
     objective: Objective
+    renormalise = False
+    """Whether what is guided keeps the norm of the conditional prediction; see `guidance.joint`."""
 
     def __init__(self, transformer: nn.Module, towers: Sequence[nn.Module], dropping: Dropping) -> None:
         super().__init__()
@@ -171,6 +173,6 @@ class System(nn.Module):
             return self.guess(x, t, null, self.without(known, x, t))[0]
 
         def guided(weight: float) -> Branch:
-            return joint(conditional, unconditional, weight) if weight != 1 else conditional
+            return joint(conditional, unconditional, weight, self.renormalise) if weight != 1 else conditional
 
         return self.integrate(guided, noise, steps, scale, known)

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from generator.dit.cogvideox import DitConfig
 from generator.dit.layers import TIME_SCALE
-from generator.dit.variants import transformer
+from generator.dit.sizes import build
 from generator.draws import Draws
 from generator.guidance import dynamic_weight
 from generator.objectives import FlowMatching, Schedule, uniform_timesteps
@@ -69,7 +69,7 @@ class CogVideoX:
 
 class CogVideoXSystem(System):
     def __init__(self, config: CogVideoX) -> None:
-        super().__init__(transformer(config.dit), [tower(config.text)], config.dropping)
+        super().__init__(build(config.dit), [tower(config.text)], config.dropping)
         self.config = config
         flow = config.objective == "flow"
         self.objective: Schedule | FlowMatching = (

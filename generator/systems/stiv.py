@@ -11,7 +11,8 @@ from dataclasses import dataclass, field
 from torch import Tensor
 
 from generator.dit.conditions import kept_places, random_keep, replaced
-from generator.dit.stiv import StivConfig, StivTransformer
+from generator.dit.sizes import build
+from generator.dit.stiv import StivConfig
 from generator.draws import Draws
 from generator.objectives import FlowMatching
 from generator.samplers import euler, linear_times
@@ -25,8 +26,9 @@ _DROPPING, _FLOW = Dropping(text=0.1, image=0.08), FlowMatching(sigma_min=0.0, u
 @dataclass(frozen=True, slots=True)
 class Stiv:
     """masked: share of a frame's tokens that skip the main blocks, 0 in the unmasked mode. tasks: shares of what is
-    given. renormalise: the guided prediction keeps the norm of the conditional one. How times are drawn is not
-    published; uniform is ours."""
+    given. renormalise: the guided prediction keeps the norm of the conditional one. count_given: the error of given
+    frames counts too (the paper's "FFL", which it compares and does not use). How times are drawn is not published;
+    uniform is ours."""
 
     dit: StivConfig
     text: Text
@@ -35,6 +37,7 @@ class Stiv:
     masked: float = 0.5
     tasks: Mapping[str, float] = field(default_factory=lambda: {"text": 1.0})
     renormalise: bool = False
+    count_given: bool = False
 
     def build(self) -> StivSystem:
         return StivSystem(self)
@@ -55,9 +58,10 @@ class Stiv:
 
 class StivSystem(System):
     def __init__(self, config: Stiv) -> None:
-        super().__init__(StivTransformer(config.dit), [tower(config.text)], config.dropping)
+        super().__init__(build(config.dit), [tower(config.text)], config.dropping)
         self.config = config
         self.objective: FlowMatching = config.flow
+        self.renormalise = config.renormalise
 
     def times(self, draws: Draws, slots: Sequence[int], world: int) -> Tensor:
         return draws.each(lambda g: self.objective.times(1, g))
@@ -77,7 +81,7 @@ class StivSystem(System):
         counted = None
         if known is not None:
             x = replaced(x, known.clean, known.given)
-            counted = ~known.given[:, None, :, None, None]
+            counted = None if self.config.count_given else ~known.given[:, None, :, None, None]
         if draws is None or not self.config.masked:
             return self.transformer(x, t, **said), counted
         patch = self.config.dit.patch

@@ -27,6 +27,10 @@ def train(
         int, typer.Option("--passes", min=1, help="Parts of a step's batch, one after the other, to save memory.")
     ] = 1,
     shard: Annotated[bool, typer.Option("--shard", help="Spread weights over the processes (FSDP2).")] = False,
+    context: Annotated[int, typer.Option("--context", min=1, help="Processes that share each clip's tokens.")] = 1,
+    tensor: Annotated[
+        int, typer.Option("--tensor", min=1, help="Processes that share each clip's attention heads and widths.")
+    ] = 1,
     compiled: Annotated[bool, typer.Option("--compile", help="Compile the blocks of the transformer.")] = False,
     sample_every: Annotated[int, typer.Option("--sample-every", min=0, help="Steps between sample videos.")] = 0,
     peak: Annotated[float | None, typer.Option("--peak", help="TFLOP/s of the device, for MFU.")] = None,
@@ -42,7 +46,7 @@ def train(
     """
     from generator.options import Options
 
-    options = Options(passes, shard, compiled, peak, sample_every, tensorboard, wandb)
+    options = Options(passes, shard, compiled, peak, sample_every, tensorboard, wandb, context, tensor)
     print(train_into(folder, out, recipe, fresh, device, processes, options, vae_from))
 
 

@@ -106,9 +106,9 @@ def save_state(state: State, file: Path) -> None:
 
 def begin_save(state: State, name: Path, world: World, done: Callable[[], None]) -> Callable[[], None]:
     """Takes a copy of the state and writes it in the background: one file by the first process, or a folder of
-    everybody's parts where weights are sharded. done: called in the first process when it is on disk. Returns what
+    everybody's parts where weights are divided. done: called in the first process when it is on disk. Returns what
     waits for that and raises what went wrong."""
-    if not world.shard:
+    if not world.parted:
         if not world.first:
             return lambda: None
         copy = State(state.run, state.step, _copied(state.model), _copied(state.average), _copied(state.optimizer))
@@ -261,7 +261,7 @@ def optimizer_tensors(names: Sequence[str], optimizer: torch.optim.Optimizer) ->
 
 
 def restore_optimizer(names: Sequence[str], optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tensor]) -> None:
-    """The reverse of `optimizer_tensors`, for an optimiser with one group of parameters."""
+    """The reverse of `optimizer_tensors`."""
     numbers = {name: k for k, name in enumerate(names)}
     state: dict[int, dict[str, Tensor]] = {}
     for key, tensor in tensors.items():

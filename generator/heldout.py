@@ -109,10 +109,10 @@ def judge_system(system: System, held: Material, world: World, seed: int) -> Jud
 
 
 def _shared(rows: Sequence[Row], world: World, work: Callable[[list[Row]], list[T]]) -> list[T]:
-    """What `work` finds for each of the first clips, each process taking some; all of them equally many, as sharded
-    weights want."""
+    """What `work` finds for each of the first clips, each team of processes taking some; all of them equally many, as
+    sharded weights want."""
     rows = sorted(rows, key=lambda row: _hash(row.id))[:_MOST]
-    share = -(-len(rows) // world.size)
-    mine = [rows[k % len(rows)] for k in range(world.rank * share, (world.rank + 1) * share)]
-    found = [each for part in world.gather(work(mine)) for each in part]
+    share = -(-len(rows) // world.teams)
+    mine = [rows[k % len(rows)] for k in range(world.mine * share, (world.mine + 1) * share)]
+    found = [each for part in world.of_teams(world.gather(work(mine))) for each in part]
     return found[: len(rows)]

@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from generator.draws import Draws, seed_of
 from generator.feed import Feed, Part
 from generator.optimising import Training, averaged, in_place, learning_rate, make_optimizer, set_rate
+from generator.parallel import alike, clip
 from generator.run import Run
 from generator.stopping import Terminated, listening
 from generator.telling import Alarm, Told, mean, parts, peak_flops, speed, together, warn
@@ -91,12 +92,13 @@ def fit(
             set_rate(optimizer, lr)
             optimizer.zero_grad(set_to_none=True)
             with _enough_memory(name, step, how, run):
-                told = run.world.gather(gradients(name, learn, given, how, run, step, waited, stop.asked))
+                everybody = run.world.gather(gradients(name, learn, given, how, run, step, waited, stop.asked))
                 run.world.average_gradients(trained.values())
+            told = run.world.of_teams(everybody)
             if peak is None and told[0].flops is not None:
                 peak = peak_flops(device, how.precision == "bfloat16")
             value = mean(told)
-            norm = float(_plain(nn.utils.clip_grad_norm_(trained.values(), how.clip)))
+            norm = clip(trained.values(), how.clip)
             # Before the weights change: after a last step with such a gradient, no loss would tell.
             for what, number in {"loss": value, "gradient norm": norm}.items():
                 if not math.isfinite(number):
@@ -108,12 +110,13 @@ def fit(
             averaged(average, trained, how.ema, step)
 
             record: dict[str, float | int | str] = {"step": done, "model": name, "loss": value, **parts(told)}
-            record |= {"lr": lr, "grad_norm": norm, **speed(told, time.perf_counter() - began, device, peak)}
+            record |= {"lr": lr, "grad_norm": norm}
+            record |= speed(told, time.perf_counter() - began, device, peak, run.world.size)
             said = alarm.heard(value)
             if said is not None:
                 record["warning"] = said
                 warn(name, done, said)
-            last, stopping = done == how.steps, any(each.stop for each in told)
+            last, stopping = done == how.steps, any(each.stop for each in everybody)
             if judge and how.validate_every and (done % how.validate_every == 0 or last):
                 with in_place(average, trained):
                     record |= judge()
@@ -145,7 +148,8 @@ def gradients(
         torch.manual_seed(seed_of(seed, name, step, slots[0]))  # of what models draw themselves, such as dropout
         with torch.autocast(kind, torch.bfloat16, enabled=how.precision == "bfloat16"):
             learnt = learn(part.batch, Draws.of(slots, seed, name, step), step)
-        share = len(slots) * world.size / part.world  # of the mean over all processes
+        # Of the mean over all teams, whose tensor-parallel processes' gradients are added.
+        share = len(slots) * world.teams / part.world / world.tensor
         (learnt.loss if share == 1 else learnt.loss * share).backward()
         told.append(
             Told(
@@ -193,14 +197,8 @@ def _leave(name: str, step: int, run: Run) -> None:
     raise Terminated
 
 
-def _plain(norm: Tensor) -> Tensor:
-    from generator.parallel import full
-
-    return full(norm)
-
-
 def chosen(name: str, model: nn.Module, only: Sequence[str]) -> dict[str, nn.Parameter]:
-    """The parameters to train by name; the others want no gradient from now on."""
+    """The parameters to train by name, those of one kind side by side; the others want no gradient from now on."""
     trained = {}
     for key, parameter in model.named_parameters():
         parameter.requires_grad_(not only or any(word in key for word in only))
@@ -208,4 +206,5 @@ def chosen(name: str, model: nn.Module, only: Sequence[str]) -> dict[str, nn.Par
             trained[key] = parameter
     if not trained:
         raise ValueError(f"stage {name} trains nothing: no parameter is named like {', '.join(only)}.")
-    return trained
+    names = {parameter: key for key, parameter in trained.items()}
+    return {names[parameter]: parameter for kind in alike(list(trained.values())) for parameter in kind}

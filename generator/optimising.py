@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
+from generator.parallel import alike
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -74,7 +76,8 @@ class Training:
 def make_optimizer(how: Training, weights: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
     """Raises ValueError where the library of an optimiser is missing."""
     if how.optimizer == "adamw":
-        return torch.optim.AdamW(weights, how.lr, how.betas, how.eps, how.weight_decay, fused=True)
+        groups = [{"params": kind} for kind in alike(list(weights))]
+        return torch.optim.AdamW(groups, how.lr, how.betas, how.eps, how.weight_decay, fused=True)
     try:
         from transformers.optimization import Adafactor
     except (ImportError, RuntimeError) as error:
@@ -121,7 +124,9 @@ def averaged(average: Mapping[str, Tensor], trained: Mapping[str, Tensor], decay
     """Moves the average of the weights. The first steps count more, so that it forgets the random start."""
     if average:
         weight = 1 - min(decay, (1 + step) / (10 + step))
-        torch._foreach_lerp_([average[key] for key in average], [trained[key].detach() for key in average], weight)
+        now = alike([trained[key].detach() for key in average])
+        for kind, own in zip(alike(list(average.values())), now, strict=True):
+            torch._foreach_lerp_(kind, own, weight)
 
 
 @contextmanager

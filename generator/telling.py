@@ -82,12 +82,14 @@ def parts(told: Sequence[Told]) -> dict[str, float]:
     return {**everybody.parts, **(strata(everybody.each, everybody.times) if both else {})}
 
 
-def speed(told: Sequence[Told], seconds: float, device: str, peak: float | None) -> dict[str, float | str]:
+def speed(
+    told: Sequence[Told], seconds: float, device: str, peak: float | None, processes: int = 1
+) -> dict[str, float | str]:
     """Of all processes together; data_share is that of the slowest, memory_gb of this one. peak: operations a second
     of one device."""
     everybody = together(told)
     known = everybody.flops is not None and peak
-    mfu: float | str = everybody.flops / seconds / (peak * len(told)) if known else "n/a"  # type: ignore[operator]
+    mfu: float | str = everybody.flops / seconds / (peak * processes) if known else "n/a"  # type: ignore[operator]
     return {
         "seconds": seconds,
         "samples_per_s": everybody.samples / seconds,

@@ -73,7 +73,7 @@ def train(
     with contextlib.ExitStack() as inside:
         inside.enter_context(torch.random.fork_rng())
         inside.enter_context(_threads(recipe.threads))
-        here = inside.enter_context(world(device, options.shard))
+        here = inside.enter_context(world(device, options.shard, options.context, options.tensor))
         report = inside.enter_context(listener(progress if here.first else _nobody))
         return _train(folder, recipe, Path(out), report, here, fresh, vae_from, cache, options)
 
@@ -89,8 +89,10 @@ def _train(
     cache: str | os.PathLike[str] | None,
     options: Options,
 ) -> Path:
-    if options.shard and any(stage.lora for stage in recipe.stages):
-        raise ValueError("a LoRA is small: train it without --shard.")
+    if here.parted and any(stage.lora for stage in recipe.stages):
+        raise ValueError("a LoRA is small: train it without --shard and --tensor.")
+    if here.parted and any(stage.training.optimizer == "adafactor" for stage in recipe.stages):
+        raise ValueError("adafactor wants whole weights: leave out --shard and --tensor, or use the optimizer adamw.")
     if vae_from is None and not recipe.vae_stages:
         raise ValueError(f"recipe {recipe.name} trains no VAE; give a trained one with --vae-from FOLDER.")
     with here.in_turn():
@@ -186,10 +188,10 @@ def _train_system(
 def _show(
     recipe: Recipe, vae: Any, system: System, material: Mapping[DataConfig, Material], run: Run
 ) -> Callable[[int], None]:
-    """What draws samples in the middle of a stage; every process helps where weights are sharded."""
+    """What draws samples in the middle of a stage; every process helps where work is divided."""
 
     def show(step: int) -> None:
-        if run.world.first or run.world.shard:
+        if run.world.first or not run.world.alone:
             captions = {row.id: row.caption for row in material[recipe.shown].rows}
             folder = run.out / "samples" / f"step-{step:08d}"
             draw_samples(vae, system.eval(), recipe, captions, folder, _nobody, write=run.world.first)

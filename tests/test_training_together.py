@@ -1,4 +1,4 @@
-"""A whole training with everything switched on, and by two processes, the transformer sharded."""
+"""A whole training with everything switched on, and by two processes that share weights and tokens."""
 
 from __future__ import annotations
 
@@ -66,7 +66,8 @@ def test_two_processes_train_what_one_does(manifest: Path, tmp_path: Path) -> No
     how = dataclasses.replace(recipes.smoke().stages[0].training, steps=3, validate_every=3)
     recipe = recipe_of(Stage(how))
     one = train(manifest, recipe, tmp_path / "one", quiet)
-    arguments = (manifest, recipe, tmp_path / "two", quiet, "cpu", False, one / "vae", None, Options(shard=True))
+    options = Options(shard=True, context=2)
+    arguments = (manifest, recipe, tmp_path / "two", quiet, "cpu", False, one / "vae", None, options)
     two = launch(2, train, *arguments)
     again = train(manifest, recipe, tmp_path / "again", quiet, vae_from=one / "vae")
     for mine, theirs in zip(lines(two, "dit"), lines(again, "dit"), strict=True):

@@ -20,8 +20,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from generator.dit import packing
 from generator.dit.layers import FeedForward, TimestepEmbedding, joined, modulated, patches_of, zeroed
-from generator.dit.packing import Layout, Rows, apart, attention, together
+from generator.dit.packing import Layout, Rows, apart, attention
 from generator.dit.positions import (
     Rotation,
     integer_grid,
@@ -31,6 +32,7 @@ from generator.dit.positions import (
     sincos_box,
     sincos_table,
 )
+from generator.dit.sequence import Divide, Parts, together, whole
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,11 +171,13 @@ class JointAttention(nn.Module):
         self.norm_k = nn.LayerNorm(config.attention_head_dim, eps=1e-6)
         self.to_out = nn.ModuleList([nn.Linear(width, width)])
 
-    def forward(self, x: Tensor, by: Rotation | None, attend: Any = None) -> Tensor:
+    def forward(self, x: Tensor, by: Rotation | None, attend: Any = None, parts: Parts | None = None) -> Tensor:
         q, k, v = (to(x).unflatten(-1, (self.heads, -1)).transpose(1, 2) for to in (self.to_q, self.to_k, self.to_v))
         q, k = self.norm_q(q), self.norm_k(k)
         if by is not None:
             q, k = rotate(q, by), rotate(k, by)
+        if parts is not None:
+            k, v = parts.keys(k, v)
         return self.to_out[0](attention(q, k, v, attend).transpose(1, 2).flatten(2))
 
 
@@ -186,15 +190,21 @@ class Block(nn.Module):
         self.ff = FeedForward(config.width, dropout=config.dropout)
 
     def forward(
-        self, text: Tensor, video: Tensor, emb: Tensor, by: Rotation | None, pack: Layout | None = None
+        self,
+        text: Tensor,
+        video: Tensor,
+        emb: Tensor,
+        by: Rotation | None,
+        pack: Layout | None = None,
+        parts: Parts | None = None,
     ) -> tuple[Tensor, Tensor]:
         """text: (B, L, width). video: (B, N, width)."""
         length = text.shape[1]
         normed, text_gate, gate = self.norm1(text, video, emb, pack)
-        seen = self.attn1(normed, by, pack and pack.attend)
+        seen = self.attn1(together(normed, parts), by, pack and pack.attend, parts)
         text, video = torch.addcmul(text, text_gate, seen[:, :length]), torch.addcmul(video, gate, seen[:, length:])
         normed, text_gate, gate = self.norm2(text, video, emb, pack)
-        said = self.ff(normed)
+        said = self.ff(together(normed, parts))
         return torch.addcmul(text, text_gate, said[:, :length]), torch.addcmul(video, gate, said[:, length:])
 
 
@@ -213,9 +223,11 @@ class FinalNorm(nn.Module):
 class CogVideoXTransformer(nn.Module):
     """Predicts v (see `generator.objectives`) from a noisy latent, its timestep and the text."""
 
+    divide: Divide | None
+
     def __init__(self, config: DitConfig) -> None:
         super().__init__()
-        self.config = config
+        self.config, self.divide = config, None
         self.patch_embed = PatchEmbed(config)
         self.embedding_dropout = nn.Dropout(config.dropout)
         self.time_embedding = TimestepEmbedding(config.width, config.time_embed_dim)
@@ -271,9 +283,18 @@ class CogVideoXTransformer(nn.Module):
         if config.use_rotary_positional_embeddings:  # text stays where it is: its angles are zero
             places = integer_grid(*size, device=x.device) if grid is None else grid
             by = rotation(F.pad(rotary_angles(places, config.attention_head_dim), (0, 0, text.shape[1], 0)))
+        return joined(self._through(words, video, emb, by, None), size, patch)
+
+    def _through(self, words: Tensor, video: Tensor, emb: Tensor, by: Rotation | None, pack: Layout | None) -> Tensor:
+        """All blocks: tokens -> patches of the prediction, (B, N, elements)."""
+        parts = None if self.divide is None else self.divide(video.shape[1], words.shape[1])
+        if parts is not None:
+            words, video = parts.my_words(words, 1), parts.mine(video, 1)
+            by = None if by is None else (parts.queried(by[0], by[0].ndim - 2), parts.queried(by[1], by[1].ndim - 2))
+            pack = None if pack is None else pack.divided(parts)
         for block in self.transformer_blocks:
-            words, video = block(words, video, emb, by)
-        return joined(self.proj_out(self.norm_out(self.norm_final(video), emb)), size, patch)
+            words, video = block(words, video, emb, by, pack, parts)
+        return whole(self.proj_out(self.norm_out(self.norm_final(video), emb, pack)), 1, parts)
 
     def _packed(self, clips: Sequence[Tensor], t: Tensor, text: Tensor, rows: Rows, flex: bool) -> list[Tensor]:
         config = self.config
@@ -293,11 +314,9 @@ class CogVideoXTransformer(nn.Module):
         by = None
         if config.use_rotary_positional_embeddings:
             angles = [rotary_angles(integer_grid(*n, device=t.device), config.attention_head_dim) for n in sizes]
-            by = rotation(F.pad(together(rows, angles), (0, 0, pack.words.shape[1], 0))[:, None])
-        said, seen = (self.embedding_dropout(together(rows, tokens)) for tokens in (texts, videos))
-        for block in self.transformer_blocks:
-            said, seen = block(said, seen, emb, by, pack)
-        out = self.proj_out(self.norm_out(self.norm_final(seen), emb, pack))
+            by = rotation(F.pad(packing.together(rows, angles), (0, 0, pack.words.shape[1], 0))[:, None])
+        said, seen = (self.embedding_dropout(packing.together(rows, tokens)) for tokens in (texts, videos))
+        out = self._through(said, seen, emb, by, pack)
         each = apart(rows, out, [len(video) for video in videos])
         return [joined(tokens[None], size, patch)[0] for tokens, size in zip(each, sizes, strict=True)]
 

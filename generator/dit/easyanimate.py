@@ -34,6 +34,7 @@ from generator.dit.layers import (
 )
 from generator.dit.motion import MotionModule
 from generator.dit.positions import sinusoid
+from generator.dit.sequence import Divide, Parts, whole
 
 CLIP_TOKENS = 8
 
@@ -151,14 +152,17 @@ class Block(nn.Module):
         self.ff = FeedForward(width, Projection)
         self.scale_shift_table = nn.Parameter(torch.randn(6, width) / width**0.5)
 
-    def forward(self, x: Tensor, modulation: Tensor, text: Tensor, mask: Tensor | None) -> Tensor:
-        """x: (B, F, S, width). modulation: (B, 6, width). text: (B, L, width). mask: (B, L)."""
+    def forward(
+        self, x: Tensor, modulation: Tensor, text: Tensor, mask: Tensor | None, parts: Parts | None = None
+    ) -> Tensor:
+        """x: (B, F, S, width), in which F may be divided. modulation: (B, 6, width). text: (B, L, width). mask:
+        (B, L)."""
         sets = (self.scale_shift_table + modulation)[:, :, None, None].unbind(1)
         shift1, scale1, gate1, shift2, scale2, gate2 = sets
         seen = self.attn1(modulated(plain_norm(x), shift1, scale1).flatten(0, 1)).view_as(x)
         x = torch.addcmul(x, gate1, seen)
         if self.attn_temporal is not None:
-            x = self.attn_temporal(x)
+            x = self.attn_temporal(x, parts)
         x = x + self.attn2(x.flatten(1, 2), text, mask).view_as(x)  # no norm before it, as in PixArt
         return torch.addcmul(x, gate2, self.ff(modulated(plain_norm(x), shift2, scale2)))
 
@@ -166,9 +170,11 @@ class Block(nn.Module):
 class EasyAnimateTransformer(nn.Module):
     """Predicts noise and its variance (`generator.objectives.LearnedVariance`) from a noisy latent."""
 
+    divide: Divide | None
+
     def __init__(self, config: EasyAnimateConfig) -> None:
         super().__init__()
-        self.config = config
+        self.config, self.divide = config, None
         width = config.width
         self.pos_embed = PatchEmbed(config)
         self.adaln_single = AdaptiveNorm(config)
@@ -220,17 +226,19 @@ class EasyAnimateTransformer(nn.Module):
         emb = self.adaln_single.emb(t, resolution, aspect)
         modulation = self.adaln_single.linear(F.silu(emb)).unflatten(1, (6, -1))
         words, mask = self._words(text, mask, image, image_mask)
+        parts = None if self.divide is None else self.divide(tokens.shape[1], 0)
+        tokens = tokens if parts is None else parts.mine(tokens, 1)
         early: list[Tensor] = []
         for number, block in enumerate(self.transformer_blocks):
             if number >= config.num_layers - config.skip_count:
                 later = number - (config.num_layers - config.skip_count)
                 tokens = tokens + self.long_connect_fc[later](early.pop())
-            tokens = block(tokens, modulation, words, mask)
+            tokens = block(tokens, modulation, words, mask, parts)
             if number < config.skip_count:
                 early.append(tokens)
         shift, scale = (self.scale_shift_table + emb[:, None]).split(1, dim=1)
-        out = self.proj_out(modulated(plain_norm(tokens.flatten(1, 2)), shift, scale))
-        return joined(out, size, patch, channels_last=True)
+        out = self.proj_out(modulated(plain_norm(tokens), shift[:, None], scale[:, None]))
+        return joined(whole(out, 1, parts).flatten(1, 2), size, patch, channels_last=True)
 
     def positions(self, rows: int, columns: int, device: torch.device | None = None) -> Tensor:
         """(rows * columns, width): sinusoids of coordinates scaled to those of the training size, columns first."""

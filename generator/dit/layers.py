@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from generator.dit.positions import Rotation, rotate, timestep_features
+from generator.dit.sequence import Parts
 
 TIME_SCALE = 1000.0  # a flow's time 0 .. 1 in the units that sinusoidal features are made for
 
@@ -56,9 +57,16 @@ class Attention(nn.Module):
         self.norm_k = nn.RMSNorm(width // heads, eps=1e-6) if qk_norm else None
 
     def forward(
-        self, x: Tensor, context: Tensor | None = None, mask: Tensor | None = None, by: Rotation | None = None
+        self,
+        x: Tensor,
+        context: Tensor | None = None,
+        mask: Tensor | None = None,
+        by: Rotation | None = None,
+        parts: Parts | None = None,
     ) -> Tensor:
-        """x: (B, N, width). context: (B, L, context_width). mask: (B, L), true where the context may be seen."""
+        """x: (B, N, width). context: (B, L, context_width). mask: (B, L), true where the context may be seen.
+
+        parts: of whose tokens x are some, all of which are seen."""
         context = x if context is None else context
         q, k, v = (
             to(y).unflatten(-1, (self.heads, -1)).transpose(1, 2)
@@ -68,6 +76,8 @@ class Attention(nn.Module):
             q, k = self.norm_q(q), self.norm_k(k)
         if by is not None:
             q, k = rotate(q, by), rotate(k, by)
+        if parts is not None:
+            k, v = parts.keys(k, v)
         seen = None if mask is None else mask.bool()[:, None, None]
         return self.to_out[0](self.attended(q, k, v, seen).transpose(1, 2).flatten(2))
 

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from generator.dit.layers import Attention, FeedForward, GatedProjection, zeroed
 from generator.dit.positions import interleaved_sinusoid
+from generator.dit.sequence import Parts
 
 KINDS = ("temporal", "global")
 
@@ -25,12 +26,12 @@ class MotionAttention(Attention):
         super().__init__(width, heads, bias=False)
         self.kind = kind
 
-    def forward(self, x: Tensor, frames: Tensor) -> Tensor:  # type: ignore[override]
-        """x: (B, T, S, width). frames: (T, width)."""
+    def forward(self, x: Tensor, frames: Tensor, parts: Parts | None = None) -> Tensor:  # type: ignore[override]
+        """x: (B, T, S, width), in which T may be divided. frames: (T, width)."""
         x = x + frames[:, None]
         if self.kind == "global":
-            return super().forward(x.flatten(1, 2)).view_as(x)
-        seen = super().forward(x.transpose(1, 2).flatten(0, 1))
+            return super().forward(x.flatten(1, 2), parts=parts).view_as(x)
+        seen = super().forward(x.transpose(1, 2).flatten(0, 1), parts=parts)
         return seen.unflatten(0, (x.shape[0], x.shape[2])).transpose(1, 2)
 
 
@@ -42,9 +43,9 @@ class MotionBlock(nn.Module):
         self.ff = FeedForward(width, GatedProjection)
         self.ff_norm = nn.LayerNorm(width)
 
-    def forward(self, x: Tensor, frames: Tensor) -> Tensor:
+    def forward(self, x: Tensor, frames: Tensor, parts: Parts | None = None) -> Tensor:
         for attention, norm in zip(self.attention_blocks, self.norms, strict=True):
-            x = x + attention(norm(x), frames)
+            x = x + attention(norm(x), frames, parts)
         return x + self.ff(self.ff_norm(x))
 
 
@@ -55,13 +56,15 @@ class TemporalTransformer(nn.Module):
         self.proj_in, self.proj_out = nn.Linear(width, width), nn.Linear(width, width)
         self.transformer_blocks = nn.ModuleList([MotionBlock(width, heads, kinds) for _ in range(blocks)])
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, parts: Parts | None = None) -> Tensor:
         """x: (B, T, S, width)."""
         each = self.norm(x.flatten(0, 1).transpose(1, 2)).transpose(1, 2)  # statistics of one frame each
         y = self.proj_in(each).view_as(x)
-        frames = interleaved_sinusoid(x.shape[1], x.shape[3], x.device).to(x.dtype)
+        count = x.shape[1] if parts is None else parts.tokens
+        frames = interleaved_sinusoid(count, x.shape[3], x.device).to(x.dtype)
+        frames = frames if parts is None else parts.mine(frames, 0)
         for block in self.transformer_blocks:
-            y = block(y, frames)
+            y = block(y, frames, parts)
         return x + self.proj_out(y)
 
 
@@ -78,9 +81,9 @@ class MotionModule(nn.Module):
         self.temporal_transformer = TemporalTransformer(width, heads, kinds, blocks, groups)
         zeroed(self.temporal_transformer.proj_out)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """x: (B, T, S, width), S places of T frames."""
-        return self.temporal_transformer(x)
+    def forward(self, x: Tensor, parts: Parts | None = None) -> Tensor:
+        """x: (B, T, S, width), S places of T frames, which may be divided."""
+        return self.temporal_transformer(x, parts)
 
 
 def motion_parameters(model: nn.Module) -> list[nn.Parameter]:

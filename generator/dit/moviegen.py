@@ -33,6 +33,7 @@ from generator.dit.layers import (
     zeroed,
 )
 from generator.dit.positions import stretched
+from generator.dit.sequence import Divide, Parts, together, whole
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,14 +90,22 @@ class Block(nn.Module):
         self.scale_shift_table = nn.Parameter(torch.randn(6, width) / width**0.5)
 
     def forward(
-        self, x: Tensor, positions: Tensor, modulation: Tensor, text: Tensor, mask: Tensor | None = None
+        self,
+        x: Tensor,
+        positions: Tensor,
+        modulation: Tensor,
+        text: Tensor,
+        mask: Tensor | None = None,
+        parts: Parts | None = None,
     ) -> Tensor:
         """x: (B, N, width). positions: (N, width). modulation: (B, 6, width). text: (B, L, width)."""
         shift1, scale1, gate1, shift2, scale2, gate2 = (self.scale_shift_table + modulation).split(1, dim=1)
         x = x + positions
-        x = torch.addcmul(x, gate1, self.attention(modulated(self.norm1(x), shift1, scale1)))
-        x = x + self.cross_attention(x, text, mask)
-        return torch.addcmul(x, gate2, self.feed_forward(modulated(self.norm2(x), shift2, scale2)))
+        normed = together(modulated(self.norm1(x), shift1, scale1), parts)
+        x = torch.addcmul(x, gate1, self.attention(normed, parts=parts))
+        x = x + self.cross_attention(together(x, parts), text if parts is None else parts.shared(text), mask)
+        normed = together(modulated(self.norm2(x), shift2, scale2), parts)
+        return torch.addcmul(x, gate2, self.feed_forward(normed))
 
 
 class TextProjection(nn.Module):
@@ -115,9 +124,11 @@ class TextProjection(nn.Module):
 class MovieGenTransformer(nn.Module):
     """Predicts the velocity of `generator.objectives.FlowMatching` from a noisy latent, its time and the text."""
 
+    divide: Divide | None
+
     def __init__(self, config: MovieGenConfig) -> None:
         super().__init__()
-        self.config = config
+        self.config, self.divide = config, None
         width = config.width
         self.patch_embed = nn.Conv3d(config.in_channels + config.condition_channels, width, config.patch, config.patch)
         self.positions = nn.ParameterList([nn.Parameter(torch.randn(n, width) * 0.02) for n in config.max_size])
@@ -161,10 +172,14 @@ class MovieGenTransformer(nn.Module):
         modulation = self.modulation(F.silu(emb)).unflatten(1, (6, -1))
         words, positions = self.text_projection(texts), self.position_table(size)
         tokens = self.patch_embed(x).flatten(2).transpose(1, 2)
+        parts = None if self.divide is None else self.divide(tokens.shape[1], 0)
+        if parts is not None:
+            tokens, positions = parts.mine(tokens, 1), parts.mine(positions, 0)
         for block in self.blocks:
-            tokens = block(tokens, positions, modulation, words, mask)
+            tokens = block(tokens, positions, modulation, words, mask, parts)
         shift, scale = (self.scale_shift_table + emb[:, None]).split(1, dim=1)
-        return joined(self.proj_out(modulated(self.norm_out(tokens), shift, scale)), size, config.patch)
+        out = self.proj_out(modulated(self.norm_out(tokens), shift, scale))
+        return joined(whole(out, 1, parts), size, config.patch)
 
     def position_table(self, size: Sequence[int]) -> Tensor:
         """(N, width), the sum of the tables of time, rows and columns."""

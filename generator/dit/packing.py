@@ -10,6 +10,7 @@ together nor the mask: first-fit decreasing and a block-diagonal mask are ours.
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,6 +20,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
+
+from generator.dit.sequence import Parts
 
 Rows = Sequence[Sequence[int]]
 """Sequences of a batch, each as the numbers of its clips."""
@@ -68,6 +71,15 @@ class Layout:
 
         size = clip.shape[1]
         return cls(text, pixels, create_block_mask(same, len(clip), None, size, size, device=str(clip.device)))
+
+    def divided(self, parts: Parts) -> Layout:
+        """Of a process's tokens, and of those that its attention queries with.
+
+        Raises ValueError for a block mask."""
+        if not isinstance(self.attend, Tensor):
+            raise ValueError("frame packs under FlexAttention cannot be divided with --context and --tensor.")
+        words, video = parts.my_words(self.words, 1), parts.mine(self.video, 1)
+        return dataclasses.replace(self, words=words, video=video, attend=parts.queried(self.attend, 2))
 
     def of_words(self, values: Tensor) -> Tensor:
         """(clips, width) -> (B, L, width)."""

@@ -32,6 +32,7 @@ from generator.dit.layers import (
     zeroed,
 )
 from generator.dit.positions import Rotation, axial_angles, integer_grid, interpolated_grid, rotation
+from generator.dit.sequence import Divide, Parts, together, whole
 
 MICRO = ("original height", "original width", "crop top", "crop left", "sampling stride", "frames")
 
@@ -89,20 +90,24 @@ class Block(nn.Module):
         mask: Tensor | None,
         space: Rotation,
         time: Rotation,
+        parts: Parts | None = None,
     ) -> Tensor:
-        """x: (B, T, S, width). modulation: six of (B, 1, 1, width): scale, shift, gate for attention and feed-forward.
+        """x: (B, T, S, width), in which S may be divided. modulation: six of (B, 1, 1, width): scale, shift, gate for
+        attention and feed-forward.
 
         text: (B, L, width). space: of S places, per sample if they differ. time: of T frames.
         """
         scale1, shift1, gate1, scale2, shift2, gate2 = modulation
         frames, places = x.shape[1:3]
-        seen = self.spatial(self._modulated(x, scale1, shift1).flatten(0, 1), by=space)
+        normed = together(self._modulated(x, scale1, shift1).flatten(0, 1), parts)
+        seen = self.spatial(normed, by=space, parts=parts)
         x = torch.addcmul(x, gate1, plain_norm(seen).unflatten(0, (-1, frames)))
         if self.temporal is not None:
             seen = self.temporal(plain_norm(x).transpose(1, 2).flatten(0, 1), by=time)
             x = x + plain_norm(seen).unflatten(0, (-1, places)).transpose(1, 2)
         x = x + plain_norm(self.cross(plain_norm(x).flatten(1, 2), text, mask)).view_as(x)
-        return torch.addcmul(x, gate2, plain_norm(self.feed_forward(self._modulated(x, scale2, shift2))))
+        normed = together(self._modulated(x, scale2, shift2), parts)
+        return torch.addcmul(x, gate2, plain_norm(self.feed_forward(normed)))
 
     def _modulated(self, x: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
         return modulated(plain_norm(x), shift, scale if self.plus_one else scale - 1)
@@ -127,9 +132,11 @@ class Singleton(nn.Module):
 class StivTransformer(nn.Module):
     """Predicts the velocity of `generator.objectives.FlowMatching` (sigma_min 0) from a noisy latent."""
 
+    divide: Divide | None
+
     def __init__(self, config: StivConfig) -> None:
         super().__init__()
-        self.config = config
+        self.config, self.divide = config, None
         width = config.width
         self.patch_embed = nn.Conv3d(config.in_channels, width, config.patch, config.patch, bias=False)
         self.text_projection = nn.Linear(config.text_width, width)
@@ -207,10 +214,13 @@ class StivTransformer(nn.Module):
         angles = axial_angles(places, (half, half))
         if angles.ndim == 3:  # places of their own per sample: the same for all frames and heads
             angles = angles.repeat_interleave(tokens.shape[1], dim=0)[:, None]
+        parts = None if self.divide is None else self.divide(tokens.shape[2], 0)
+        if parts is not None:
+            tokens, angles = parts.mine(tokens, 2), parts.queried(angles, angles.ndim - 2)
         space, time = rotation(angles), rotation(axial_angles(moments, (self.config.head_dim,)))
         for block in blocks:
-            tokens = block(tokens, modulation, words, mask, space, time)
-        return tokens
+            tokens = block(tokens, modulation, words, mask, space, time, parts)
+        return whole(tokens, 2, parts)
 
     @staticmethod
     def _positions(

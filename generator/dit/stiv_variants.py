@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from generator.dit.layers import TIME_SCALE, Attention, plain_norm, zeroed
 from generator.dit.positions import Rotation, sinusoid
+from generator.dit.sequence import Parts, together
 from generator.dit.stiv import Block, Singleton, StivConfig, StivTransformer
 
 
@@ -76,10 +77,12 @@ class VariantBlock(Block):
         mask: Tensor | None,
         space: Rotation,
         time: Rotation,
+        parts: Parts | None = None,
     ) -> Tensor:
         scale1, shift1, gate1, scale2, shift2, gate2, *of_time = modulation[self.own]
         frames, places = x.shape[1:3]
-        seen = self.spatial(self._modulated(x, scale1, shift1).flatten(0, 1), by=space)
+        normed = together(self._modulated(x, scale1, shift1).flatten(0, 1), parts)
+        seen = self.spatial(normed, by=space, parts=parts)
         x = torch.addcmul(x, gate1, self._after(seen).unflatten(0, (-1, frames)))
         if self.temporal is not None:
             given = self._modulated(x, *of_time[:2]) if of_time else plain_norm(x)
@@ -87,7 +90,8 @@ class VariantBlock(Block):
             seen = seen.unflatten(0, (-1, places)).transpose(1, 2)
             x = torch.addcmul(x, of_time[2], seen) if of_time else x + seen
         x = x + self._after(self.cross(plain_norm(x).flatten(1, 2), text, mask)).view_as(x)
-        return torch.addcmul(x, gate2, self._after(self.feed_forward(self._modulated(x, scale2, shift2))))
+        normed = together(self._modulated(x, scale2, shift2), parts)
+        return torch.addcmul(x, gate2, self._after(self.feed_forward(normed)))
 
     def _after(self, x: Tensor) -> Tensor:
         return plain_norm(x) if self.sandwich else x

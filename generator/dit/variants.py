@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from generator.dit.cogvideox import Block, CogVideoXTransformer, DitConfig, ExpertNorm, JointAttention
 from generator.dit.layers import zeroed
 from generator.dit.positions import Rotation
+from generator.dit.sequence import Parts
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,10 +68,12 @@ class TurnsAttention(JointAttention):
         super().__init__(config)
         self.words, self.places, self.along_time = config.max_text_seq_length, config.places, along_time
 
-    def forward(self, x: Tensor, by: Rotation | None, attend: Any = None) -> Tensor:
-        if (x.shape[1] - self.words) % self.places:
+    def forward(self, x: Tensor, by: Rotation | None, attend: Any = None, parts: Parts | None = None) -> Tensor:
+        tokens = x.shape[1] if parts is None else parts.words + parts.tokens
+        if (tokens - self.words) % self.places:
             raise ValueError(f"attention in 2D + 1D takes frames of {self.places} tokens.")
-        return super().forward(x, by, _turn(x.shape[1], self.words, self.places, self.along_time).to(x.device))
+        mask = _turn(tokens, self.words, self.places, self.along_time).to(x.device)
+        return super().forward(x, by, mask if parts is None else parts.queried(mask, 0), parts)
 
 
 @functools.lru_cache(maxsize=32)

@@ -88,21 +88,49 @@ def average(
 
 def generate(
     checkpoint: Annotated[Path, typer.Argument(help="Folder that `vidcurate train --out` wrote.")],
-    prompt: Annotated[str, typer.Option("--prompt", help="What to show.")],
-    output: Annotated[Path, typer.Option("-o", "--output", help="The .mp4 to write.")],
+    output: Annotated[Path, typer.Option("-o", "--output", help="The .mp4, or .png, to write.")],
+    prompt: Annotated[str, typer.Option("--prompt", help="What to show.")] = "",
     image: Annotated[
-        Path | None, typer.Option("--image", help="First frame, where the model was trained for it.")
+        list[Path] | None, typer.Option("--image", help="First frame; given twice, the first and the last.")
     ] = None,
+    video: Annotated[
+        Path | None, typer.Option("--video", help="Film to go on from, or to put frames into, as --task says.")
+    ] = None,
+    task: Annotated[
+        str,
+        typer.Option(
+            "--task",
+            help="text, image, prediction, interpolation, upsampling (in time), long or views; what --image and "
+            "--video suggest, by default.",
+        ),
+    ] = "",
+    given: Annotated[int, typer.Option("--given", min=0, help="Frames of the film that prediction starts from.")] = 0,
+    between: Annotated[
+        int, typer.Option("--between", min=0, help="Frames that upsampling puts between two of the film.")
+    ] = 0,
+    frames: Annotated[
+        int | None, typer.Option("--frames", help="To make; 1 is an image. As trained by default.")
+    ] = None,
+    fps: Annotated[float | None, typer.Option("--fps", help="Frames a second; as trained by default.")] = None,
     steps: Annotated[int, typer.Option("--steps", min=1, help="Sampler steps.")] = 50,
     guidance: Annotated[
         float | None, typer.Option("--guidance", help="Classifier-free guidance scale; the recipe's by default.")
     ] = None,
     seed: Annotated[int, typer.Option("--seed", help="Of the noise.")] = 0,
 ) -> None:
-    """Sample a video from a trained checkpoint.
+    """Sample a video from a trained checkpoint: from text, from images, or from frames of a film.
 
-    Example: vidcurate generate out/train --prompt "Pan left. A bright scene" -o sample.mp4
+    Examples: vidcurate generate out/train --prompt "Pan left. A bright scene" -o sample.mp4;
+    --image first.png (goes on from it); --image first.png --image last.png (what is between);
+    --video film.mp4 --given 4 (what comes next); --video film.mp4 --task upsampling (frames between its frames);
+    --task long --frames 200; --image front.png --task views -o views.png; --frames 1 -o image.png.
     """
     import generator
 
-    print(generator.generate(checkpoint, prompt, output, image=image, steps=steps, guidance=guidance, seed=seed))
+    if not (prompt or image or video):
+        raise ValueError("there is nothing to show; give --prompt, --image or --video.")
+    print(
+        generator.generate(
+            checkpoint, prompt, output, image, steps, guidance, seed, frames, fps, video, task, given, between
+        )
+    )

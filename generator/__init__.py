@@ -15,6 +15,7 @@ Importing this package imports no torch; calling these functions does, and raise
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -45,14 +46,21 @@ def generate(
     checkpoint: Folder,
     prompt: str,
     out_file: Folder,
-    image: Folder | None = None,
+    image: Folder | Sequence[Folder] | None = None,
     steps: int = 50,
     guidance: float | None = None,
     seed: int = 0,
     frames: int | None = None,
     fps: float | None = None,
+    video: Folder | None = None,
+    task: str = "",
+    given: int = 0,
+    between: int = 0,
 ) -> Path:
-    """Samples one video into an mp4; see `generator.sample.generate`."""
-    from generator import sample
+    """Samples one video into a file; see `generator.applications.generate`. For many, `generator.trained.Trained` loads
+    the model once."""
+    from generator import applications
 
-    return sample.generate(checkpoint, prompt, out_file, image, steps, guidance, seed, frames, fps)
+    return applications.generate(
+        checkpoint, prompt, out_file, image, steps, guidance, seed, frames, fps, video, task, given, between
+    )

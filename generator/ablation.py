@@ -24,6 +24,8 @@ from torch import Tensor
 
 from generator import systems
 from generator.data import Row, read_clip, read_rows
+from generator.dit.conditions import whole_patches
+from generator.dit.costs import patch_of
 from generator.interop import load
 from generator.measures import heldout_loss, matched_times, vae_scores
 from generator.recipes import Recipe
@@ -112,7 +114,9 @@ def score_system(folder: Path, clips: HeldClips, like: systems.Config) -> Scores
     system.use(vae)
     latents = torch.cat([torch.stack(vae.encode_moments(video[None]), dim=1) for video in clips.videos])
     texts = [row.caption for row in clips.rows]
-    batch = Batch(latents, texts, list(range(len(texts))), lambda: clips.videos, clips.micro)
+    latents, repeated = whole_patches(latents, patch_of(system.transformer.config)[0])
+    slots = list(range(len(texts)))
+    batch = Batch(latents, texts, slots, lambda: clips.videos, clips.micro, repeated=repeated)
     loss = heldout_loss(system, batch, clips.ids).loss
     clean = heldout_loss(system, batch, clips.ids, matched_times(system.objective)).clean
     return {LOSS: loss.double().mean(1).numpy(), CLEAN: clean.double().mean(1).numpy()}

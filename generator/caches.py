@@ -126,7 +126,7 @@ def cache_latents(
     @torch.no_grad()
     def encoded(frames: Tensor) -> Tensor:
         video = frames.permute(3, 0, 1, 2)[None].to(device).float() / 127.5 - 1
-        return torch.cat(vae.encode_moments(video)).cpu()
+        return torch.cat(vae.encode_moments(video)).cpu().contiguous()
 
     return _fill(rows, cache, lambda row: pixels[row.id], tick, workers, encoded)
 

@@ -284,10 +284,15 @@ def read_clip(row: Row, config: DataConfig) -> npt.NDArray[np.uint8]:
     """(F, H, W, 3) RGB, the middle of the picture that has the shape's aspect ratio. Raises MediaError when the clip is
     too short or cannot be read."""
     shape, times = config.shape(row), frame_times(row, config)
-    frames = read_frames(row.uri, times[0], times[-1] + 1, times, short=_short_side(row, shape))
+    return fitted(read_frames(row.uri, times[0], times[-1] + 1, times, short=_short_side(row, shape)), shape)
+
+
+def fitted(frames: npt.NDArray[np.uint8], shape: Shape) -> npt.NDArray[np.uint8]:
+    """The middle of frames (F, h, w, 3) that has the shape's aspect ratio, scaled to its height and width."""
     height, width = frames.shape[1:3]
     scale = max(shape.height / height, shape.width / width)
     rows, columns = min(round(shape.height / scale), height), min(round(shape.width / scale), width)
+    rows, columns = max(rows, 1), max(columns, 1)
     top, left = (height - rows) // 2, (width - columns) // 2
     frames = frames[:, top : top + rows, left : left + columns]
     if (rows, columns) != (shape.height, shape.width):  # the reader does not enlarge

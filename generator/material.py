@@ -61,6 +61,11 @@ class Material:
             if isinstance(encoder, Published):
                 encoder.remember(texts, self.folder, self._tick("texts"))
 
+    def typical(self) -> list[float]:
+        """The numbers of `generator.dit.stiv.MICRO` in the middle of all clips that become what samples look like."""
+        alike = [row for row in self.rows if self.config.shape(row).frames == self.config.frames] or self.rows
+        return torch.tensor([row.micro(self.config) for row in alike]).median(dim=0).values.tolist()
+
     def shapes(self) -> dict[str, Shape]:
         """Of each group of clips."""
         return {row.group: self.config.shape(row) for row in self.rows}
@@ -95,10 +100,10 @@ class Material:
         def one(ids: list[str], slots: list[int], world: int) -> Batch:
             rows = [by_id[clip] for clip in ids]
             found = torch.stack([latents[clip] for clip in ids]).to(self.device)
-            whole = whole_patches(found.flatten(0, 1), time)[0].unflatten(0, found.shape[:2])
+            whole, repeated = whole_patches(found, time)
             micro = torch.tensor([row.micro(self.config) for row in rows], device=self.device)
             texts = [row.caption for row in rows]
-            return Batch(whole, texts, slots, lambda: self.pixels.videos(ids).to(self.device), micro, world)
+            return Batch(whole, texts, slots, lambda: self.pixels.videos(ids).to(self.device), micro, world, repeated)
 
         return one
 

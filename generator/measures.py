@@ -10,7 +10,7 @@ noise and the same times at every call, so that two numbers differ by the models
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from generator import torch_needed  # noqa: F401  (raises the sentence that names the extra)
@@ -151,8 +151,13 @@ def heldout_loss(
 
 
 def _part(batch: Batch, some: slice) -> Batch:
-    return Batch(
-        batch.latents[some], batch.texts[some], batch.slots[some], lambda: batch.video()[some], batch.micro[some]
+    return replace(
+        batch,
+        latents=batch.latents[some],
+        texts=batch.texts[some],
+        slots=batch.slots[some],
+        video=lambda: batch.video()[some],
+        micro=batch.micro[some],
     )
 
 

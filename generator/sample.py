@@ -1,8 +1,7 @@
-"""From a prompt to an mp4."""
+"""From noise to pixels to a file."""
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Sequence
 from dataclasses import replace
@@ -21,59 +20,12 @@ from generator import torch_needed  # noqa: F401  (raises the sentence that name
 import torch
 from torch import Tensor
 
-from generator import systems
 from generator.data import DataConfig, Row
-from generator.interop import load
-from generator.systems.base import System
-from generator.vae.sizes import BUILD as VAES
+from generator.dit.conditions import whole_patches
+from generator.dit.costs import patch_of
+from generator.systems.base import Known, System
 
-_GUIDANCE = 6.0  # CogVideoX's, for folders without train.json
-
-
-def generate(
-    checkpoint: str | os.PathLike[str],
-    prompt: str,
-    out_file: str | os.PathLike[str],
-    image: str | os.PathLike[str] | None = None,
-    steps: int = 50,
-    guidance: float | None = None,
-    seed: int = 0,
-    frames: int | None = None,
-    fps: float | None = None,
-) -> Path:
-    """Samples one video with DDIM and writes it as H.264.
-
-    checkpoint: a folder that `generator.train.train` finished. steps: of the sampler, 1 to 1000. guidance: weight of
-    the prompt against no prompt, 1 for none, as the training recipe says if not given. frames: 4k + 1, as trained if
-    not given. fps: of the file, as trained if not given. The same arguments give the same pixels.
-
-    Returns the file. Raises ValueError for a folder without the models, a wrong number of frames, steps or fps, or an
-    image: no image-conditioned model is trained yet.
-    """
-    folder = Path(checkpoint)
-    if not (folder / "transformer").is_dir() or not (folder / "vae").is_dir():
-        raise ValueError(f"{folder}: there is no trained model here; run `vidcurate train` with this folder as --out.")
-    vae = load(folder / "vae")
-    if type(vae) not in VAES.values():
-        raise ValueError(f"{folder / 'vae'} does not hold a VAE.")
-    system = systems.load(folder)
-    system.use(vae)
-    if image is not None:
-        raise ValueError(
-            f"{folder} was trained to make videos from text alone and cannot start from an image; leave out --image."
-        )
-    trained = folder / "train.json"
-    recipe = json.loads(trained.read_text())["recipe"] if trained.exists() else {}
-    last = (recipe.get("stages") or [{}])[-1].get("data") or recipe.get("data", {})
-    data = DataConfig(**{name: last[name] for name in ("frames", "size", "fps", "width") if name in last})
-    if frames is not None:
-        data = replace(data, frames=frames)
-    fps = data.fps if fps is None else fps
-    if not 0.1 <= fps <= 1000:
-        raise ValueError(f"fps must be between 0.1 and 1000, got {fps}.")
-    guidance = recipe.get("guidance", _GUIDANCE) if guidance is None else guidance
-    videos = sample_videos(vae, system, [prompt], data, steps, float(guidance), seed)
-    return write_mp4(out_file, videos[0], float(fps))
+_STRIDE, _FRAMES = 4, 5  # in `generator.dit.stiv.MICRO`
 
 
 @torch.no_grad()
@@ -85,21 +37,60 @@ def sample_videos(
     steps: int,
     guidance: float,
     seed: int,
+    known: Known | None = None,
+    stride: float = 1.0,
 ) -> npt.NDArray[np.uint8]:
-    """One video per prompt, (B, F, H, W, 3) RGB, as `data` says. Raises ValueError for sizes the VAE cannot make."""
+    """One video per prompt, (B, F, H, W, 3) RGB, as `data` says. known: what of the latents is given, from
+    `System.see`. stride: how many times further apart the frames are than in the clips the model was trained on.
+
+    Raises ValueError for sizes the VAE cannot make.
+    """
     device = next(system.transformer.parameters()).device
-    shape = (vae.config.latent_channels, *vae.latent_shape(data.frames, data.shown.height, data.shown.width))
+    latents = vae.latent_shape(data.frames, data.shown.height, data.shown.width)
+    patch = patch_of(system.transformer.config)[0]
+    repeated = -latents[0] % patch  # frames in front, as in training
+    shape = (vae.config.latent_channels, latents[0] + repeated, *latents[1:])
     # A generator of our own on the CPU: the same seed gives the same noise on every device.
     noise = torch.randn(len(prompts), *shape, generator=torch.Generator().manual_seed(seed))
-    micro = torch.tensor([Row("", "", 0, 0, "").micro(data)] * len(prompts), device=device)
-    latents = system.sample(noise.to(device), prompts, micro, steps, guidance)
-    return to_pixels(vae.decode(latents / system.scale)[:, :, : data.frames])
+    micro = torch.tensor([_micro(system, data, stride)] * len(prompts), device=device)
+    if known is not None and repeated:
+        given = torch.cat([known.given[:, :1]] * repeated + [known.given], dim=1)
+        known = replace(known, clean=whole_patches(known.clean, patch)[0], given=given)
+    found = system.sample(noise.to(device), prompts, micro, steps, guidance, known)[:, :, repeated:]
+    return to_pixels(vae.decode(found / system.scale)[:, :, : data.frames])
+
+
+def _micro(system: System, data: DataConfig, stride: float) -> list[float]:
+    """What a sample says of itself: what the training's clips did, where that is known."""
+    numbers = list(system.typical or Row("", "", 0, 0, "").micro(data))
+    numbers[_STRIDE] *= stride
+    numbers[_FRAMES] = data.frames
+    return numbers
 
 
 def to_pixels(video: Tensor) -> npt.NDArray[np.uint8]:
     """(B, 3, F, H, W) in [-1, 1] -> (B, F, H, W, 3) uint8."""
     scaled = (video.clamp(-1, 1) + 1) * 127.5
     return scaled.round().to(torch.uint8).permute(0, 2, 3, 4, 1).contiguous().cpu().numpy()
+
+
+def check_name(file: str | os.PathLike[str]) -> str:
+    """How it ends. Raises ValueError for what a sample cannot be written as."""
+    ending = Path(file).suffix.lower()
+    if ending not in (".mp4", ".png"):
+        raise ValueError(f"{file}: a sample is written as .mp4 or .png; give a name that ends so.")
+    return ending
+
+
+def write(file: str | os.PathLike[str], frames: npt.NDArray[np.uint8], fps: float) -> Path:
+    """frames: (F, H, W, 3) RGB. An .mp4 film, or as .png a picture, of several frames side by side."""
+    if check_name(file) == ".mp4":
+        return write_mp4(file, frames, fps)
+    file = Path(file)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    if not cv2.imwrite(str(file), np.hstack(list(frames))[..., ::-1]):
+        raise ValueError(f"{file} could not be written.")
+    return file
 
 
 def write_mp4(file: str | os.PathLike[str], frames: npt.NDArray[np.uint8], fps: float) -> Path:

@@ -156,6 +156,7 @@ def _train_system(
     for stage in recipe.stages:
         new = started(recipe, stage, system, run.out).to(here.device)
         new.use(vae)
+        new.typical = material[recipe.shown].typical()
         data, how = stage.data or recipe.data, stage.training
         with here.in_turn():
             for some in (material[data], held[data]):

@@ -25,7 +25,6 @@ def test_the_recipes_that_are_named_fit_together(name: str) -> None:
         ("data", {"frames": 16}, r"4k \+ 1"),
         ("data", {"size": 72}, "sample_height and sample_width must be 9 and 9"),
         ("system.dit", {"in_channels": 12}, r"must be vae\.latent_channels"),
-        ("system.dit", {"patch_size_t": 2}, "the latents, 5 of 8 x 8, must be whole patches"),
         ("system.dit", {"patch_size": 3}, "must be whole patches"),
         ("system.dit", {"ofs_embed_dim": 16}, r"dit\.ofs_embed_dim must be None"),
         ("system", {"groups": 0}, "must be a multiple of groups"),

@@ -19,7 +19,6 @@ from safetensors.torch import load_file
 
 import generator
 from generator import recipes, systems
-from generator import sample as sampling
 from generator import train as training
 from generator.checkpoint import load_state
 from generator.data import DataConfig
@@ -229,7 +228,7 @@ def test_generate_takes_what_the_training_says(finished: Path, tmp_path: Path, m
         written.append(frames)
         return write_mp4(file, frames, fps)
 
-    monkeypatch.setattr(sampling, "write_mp4", spy)
+    monkeypatch.setattr("generator.sample.write_mp4", spy)
     prompt = json.loads((finished / "samples" / "prompts.json").read_text())["0.mp4"]
     film = decoded(generator.generate(finished, prompt, tmp_path / "a.mp4", steps=3)).astype(float)
     assert film.shape == (9, 32, 32, 3)
@@ -255,7 +254,7 @@ def test_folders_without_a_training_record_use_the_published_settings(
         asked.append(args[2:])
         return np.zeros((1, 5, 32, 32, 3), np.uint8)
 
-    monkeypatch.setattr(sampling, "sample_videos", spy)
+    monkeypatch.setattr("generator.trained.sample_videos", spy)
     with av.open(str(generator.generate(trained, "x", tmp_path / "a.mp4"))) as container:
         assert container.streams.video[0].average_rate == 8
     assert asked == [(["x"], DataConfig(), 50, 6.0, 0)]

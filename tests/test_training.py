@@ -202,7 +202,7 @@ def test_generate_writes_a_film(trained: Path, tmp_path: Path) -> None:
         generator.generate(tmp_path, "x", tmp_path / "b.mp4")
     with pytest.raises(ValueError, match="between 1 and 1000"):
         generator.generate(trained, "x", tmp_path / "b.mp4", steps=0)
-    with pytest.raises(ValueError, match="cannot start from an image"):
+    with pytest.raises(ValueError, match="was trained for videos from text, not for videos from a first frame"):
         generator.generate(trained, "x", tmp_path / "b.mp4", image="a.png")
 
 

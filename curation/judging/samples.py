@@ -47,7 +47,9 @@ def draw(
 ) -> list[Path]:
     """A video for each prompt from a trained model; those that are there are left as they are. The noise depends on the
     seed and the prompt's id, so that two models start from the same."""
-    import generator
+    from generator.applications import make
+    from generator.sample import write_mp4
+    from generator.trained import Trained, Wish
 
     to.mkdir(parents=True, exist_ok=True)
     wanted = {"checkpoint": str(checkpoint.resolve()), "steps": steps, "guidance": guidance, "seed": seed}
@@ -55,14 +57,16 @@ def draw(
     if settings.exists() and json.loads(settings.read_text()) != wanted:
         raise ValueError(f"{to} holds samples of another model or other settings ({settings}); give another folder.")
     settings.write_text(json.dumps(wanted, indent=1) + "\n")
-    files = []
+    files: list[Path] = []
+    model: Trained | None = None  # loaded once, and only where something is to be drawn
     for prompt in prompts:
         file = to / f"{prompt.id}.mp4"
         if not file.exists():
             half = to / f".{prompt.id}.part.mp4"
             number = seed * 2**20 + int(luck([prompt.id])[0] * 2**20)
-            generator.generate(checkpoint, prompt.text, half, steps=steps, guidance=guidance, seed=number)
-            half.replace(file)
+            model = model or Trained(checkpoint)
+            film = make(model, Wish(prompt.text, steps=steps, guidance=guidance, seed=number))
+            write_mp4(half, film.frames, film.fps).replace(file)
         files.append(file)
         tick()
     index = {f"{p.id}.mp4": {k: v for k, v in asdict(p).items() if k != "id"} for p in prompts}

@@ -25,12 +25,12 @@ def noised_image(image: Tensor, generator: torch.Generator | None = None) -> Ten
 
 
 def whole_patches(latents: Tensor, patch: int) -> tuple[Tensor, int]:
-    """Latents (B, C, F, H, W) with the first frame repeated in front until F is a multiple of `patch`.
+    """Latents (..., F, H, W) with the first frame repeated in front until F is a multiple of `patch`.
 
     Returns them and the number of frames to drop from the front of the result. Source: CogVideoX 1.5.
     """
-    more = -latents.shape[2] % patch
-    return torch.cat([latents[:, :, :1]] * more + [latents], dim=2), more
+    more = -latents.shape[-3] % patch
+    return torch.cat([latents[..., :1, :, :]] * more + [latents], dim=-3), more
 
 
 def replaced(noisy: Tensor, clean: Tensor, known: Tensor) -> Tensor:

@@ -216,7 +216,7 @@ class World:
             return system
         new = build()
         new.load_state_dict({name: full(tensor).cpu() for name, tensor in system.state_dict().items()})
-        new.scale = system.scale
+        new.scale, new.typical = system.scale, system.typical
         for number, tower in enumerate(system.towers):
             if not list(tower.parameters()):  # a published encoder, which remembers what it said
                 new.towers[number] = tower

@@ -62,6 +62,7 @@ def save(system: System, folder: str | os.PathLike[str]) -> dict[str, nn.Module]
     if isinstance(system.objective, Schedule):
         export_schedule(system.objective, folder / "scheduler")
     own = {name: said for name, said in dataclasses.asdict(config).items() if name not in _MODELS}
+    own |= {"typical": system.typical}
     fresh = beside(folder / "system.json")
     fresh.write_text(
         json.dumps({"system": type(config).__name__, "published": published, **own}, indent=2, sort_keys=True) + "\n"
@@ -91,6 +92,7 @@ def load(folder: str | os.PathLike[str]) -> System:
         if not isinstance(tower, HashedWordEncoder | Published):
             raise ValueError(f"{folder / _tower(number)} does not hold a text encoder that this version can run.")
     texts = {"texts": tuple(t.config for t in towers)} if "texts" in fields else {"text": towers[0].config}
+    typical = said.pop("typical", None)
     unknown = sorted(said.keys() - fields.keys())
     if unknown:
         raise ValueError(f"{folder}/system.json: {', '.join(unknown)} is unknown to this version.")
@@ -102,6 +104,7 @@ def load(folder: str | os.PathLike[str]) -> System:
     system.transformer.load_state_dict(transformer.state_dict())
     for mine, read in zip(system.towers, towers, strict=True):
         mine.load_state_dict(read.state_dict())
+    system.typical = typical
     return system.eval()
 
 

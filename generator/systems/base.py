@@ -20,11 +20,14 @@ from generator.dit.costs import patch_of
 from generator.draws import Draws
 from generator.guidance import Branch, joint
 from generator.objectives import FlowMatching, LearnedVariance, Schedule
+from generator.systems.given import held, latents_given
 
 Objective = Schedule | FlowMatching | LearnedVariance
 Guided = Callable[[float], Branch]
 Said = dict[str, Any]
 """Arguments of a transformer that come from the texts: tensors (B, ...), or lists of them, one for each encoder."""
+Encode = Callable[[Tensor], Tensor]
+"""Videos (B, 3, F, H, W) -> scaled latents (B, C, T, h, w)"""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -39,7 +42,8 @@ class Known:
 class Batch:
     """latents: (B, 2, C, T, h, w), mean and log variance, unscaled. texts: B captions. slots: the samples' places in
     the global batch. video: the pixels (B, 3, F, H, W) in [-1, 1], read when called. micro: (B, 6), the numbers of
-    `generator.dit.stiv.MICRO`. world: samples of the global batch, 0 where it is not said."""
+    `generator.dit.stiv.MICRO`. world: samples of the global batch, 0 where it is not said. repeated: latents in front
+    that repeat the first one, to make whole patches."""
 
     latents: Tensor
     texts: list[str]
@@ -47,6 +51,7 @@ class Batch:
     video: Callable[[], Tensor]
     micro: Tensor
     world: int = 0
+    repeated: int = 0
 
     def clean(self, scale: float, draws: Draws) -> Tensor:
         """A sample of each latent, scaled, (B, C, T, h, w)."""
@@ -88,10 +93,11 @@ class Losses:
 
 
 class System(nn.Module):
-    """Base of the four. `scale`: factor of the VAE's latents.
+    """Base of the four. `scale`: factor of the VAE's latents. `typical`: the numbers of `generator.dit.stiv.MICRO` that
+    the clips it was trained on have, where that is known.
 
-    A subclass sets `objective`, and has `times`, `say` and `integrate`; where frames can be given also `known`, `guess`
-    and `without`.
+    A subclass sets `objective`, and has `times`, `say` and `integrate`; where frames can be given also `tasks`,
+    `known`, `guess` and `without`.
     """
 
     objective: Objective
@@ -102,10 +108,33 @@ class System(nn.Module):
         super().__init__()
         self.transformer, self.towers, self.dropping = transformer, nn.ModuleList(towers), dropping
         self.scale = 1.0
+        self.typical: list[float] | None = None
 
     def use(self, vae: Any) -> None:
         """From now on latents are those of this VAE."""
         self.scale = vae.config.scaling_factor
+
+        def encode(video: Tensor) -> Tensor:
+            return vae.encode_moments(video)[0] * self.scale
+
+        self.encode: Encode = encode
+
+    @property
+    def tasks(self) -> dict[str, int]:
+        """What it was trained to make, of `given.TASKS`, with the count that each always had, 0 for any."""
+        return {"text": 0}
+
+    @property
+    def sees_frames(self) -> bool:
+        """Whether it is shown the given frames themselves, not only whole latents of them."""
+        return False
+
+    @torch.no_grad()
+    def see(self, video: Tensor, given: Tensor) -> Known:
+        """What the model is shown of a video (3, F, H, W) in [-1, 1] whose frames `given` (F,) are known. What a latent
+        lacks, because it holds several frames, repeats the nearest that is given."""
+        clean = self.encode(held(video, given)[None])
+        return Known(clean, latents_given(given, clean.shape[2])[None])
 
     @property
     def text_length(self) -> int:

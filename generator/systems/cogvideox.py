@@ -19,7 +19,7 @@ from generator.guidance import dynamic_weight
 from generator.objectives import FlowMatching, Schedule, uniform_timesteps
 from generator.samplers import Denoise, ddim, euler, linear_times
 from generator.systems.base import Batch, Dropping, Guided, Known, Losses, Packed, Said, System
-from generator.systems.given import draw_given
+from generator.systems.given import draw_given, learnt
 from generator.texts import Text, tower
 
 _DROPPING = Dropping()
@@ -28,7 +28,9 @@ _FINE = 1 << 20  # steps that the times of a flow are drawn on
 
 @dataclass(frozen=True, slots=True)
 class CogVideoX:
-    """snr_shift: see `objectives.Schedule`. groups: intervals of explicit uniform sampling, 1 for none. tasks: shares
+    """A `dit.patch_size_t` that does not divide the latent frames makes the first stand several times (CogVideoX 1.5).
+
+    snr_shift: see `objectives.Schedule`. groups: intervals of explicit uniform sampling, 1 for none. tasks: shares
     of what is given, for models that take an image (in_channels twice out_channels). dynamic: guidance grows over the
     sampling. flex: frame packs are attended to by FlexAttention, on a GPU, instead of under a mask of all pairs.
     objective: "v", or "flow" (with the times uniform in 0..1), which is not the paper's: to compare the two."""
@@ -48,7 +50,7 @@ class CogVideoX:
 
     def problems(self, latents: tuple[int, int, int], channels: int, batch: int) -> dict[str, object]:
         """Sentences about what does not fit to latents (T, h, w) of so many channels, each true where it is broken."""
-        dit, (frames, rows, columns) = self.dit, latents
+        dit, (_, rows, columns) = self.dit, latents
         return {
             "dit.in_channels and out_channels must be vae.latent_channels": not (
                 dit.in_channels in (channels, 2 * channels) and dit.out_channels == channels
@@ -58,8 +60,8 @@ class CogVideoX:
             f"dit.sample_height and sample_width must be {rows} and {columns}": (
                 (dit.sample_height, dit.sample_width) != (rows, columns)
             ),
-            f"the latents, {frames} of {rows} x {columns}, must be whole patches of dit.patch_size_t and patch_size": (
-                frames % (dit.patch_size_t or 1) or rows % dit.patch_size or columns % dit.patch_size
+            f"the latents, {rows} x {columns}, must be whole patches of dit.patch_size": (
+                rows % dit.patch_size or columns % dit.patch_size
             ),
             "dit.ofs_embed_dim must be None": dit.ofs_embed_dim is not None,
             "objective must be v or flow": self.objective not in ("v", "flow"),
@@ -120,10 +122,14 @@ class CogVideoXSystem(System):
     def say(self, texts: Sequence[str], micro: Tensor) -> Said:
         return {"text": self.towers[0](texts)}
 
+    @property
+    def tasks(self) -> dict[str, int]:
+        return learnt(self.config.tasks, self.dropping.image) if self.takes_images else {"text": 0}
+
     def known(self, batch: Batch, x0: Tensor, draws: Draws) -> Known | None:
         if not self.takes_images:
             return None
-        given = draws.each(lambda g: draw_given(self.config.tasks, x0.shape[2], g))
+        given = draws.each(lambda g: draw_given(self.config.tasks, x0.shape[2], g, batch.repeated))
         dropped = draws.uniform() < self.dropping.image
         return Known(x0, (given & ~dropped[:, None]).to(x0.device))
 

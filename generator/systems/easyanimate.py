@@ -5,9 +5,8 @@ mask and of the masked video beside the noisy ones."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -19,9 +18,6 @@ from generator.objectives import LearnedVariance
 from generator.samplers import denoiser, dpm_solver
 from generator.systems.base import Batch, Dropping, Guided, Known, Said, System
 from generator.texts import Text, tower
-
-Encode = Callable[[Tensor], Tensor]
-"""Videos (B, 3, F, H, W) -> scaled latents (B, C, T, h, w)"""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -69,13 +65,14 @@ class EasyAnimateSystem(System):
         self.config = config
         self.objective: LearnedVariance = LearnedVariance()
 
-    def use(self, vae: Any) -> None:
-        super().use(vae)
+    @property
+    def tasks(self) -> dict[str, int]:
+        shown = ("image", "prediction", "interpolation", "upsampling") if self.config.masks else ()
+        return dict.fromkeys(("text", *shown), 0)
 
-        def encode(video: Tensor) -> Tensor:
-            return vae.encode_moments(video)[0] * self.scale
-
-        self.encode: Encode = encode
+    @property
+    def sees_frames(self) -> bool:
+        return True
 
     def times(self, draws: Draws, slots: Sequence[int], world: int) -> Tensor:
         return draws.each(lambda g: torch.randint(self.objective.steps, (1,), generator=g))
@@ -95,7 +92,6 @@ class EasyAnimateSystem(System):
         return Shown(x0, nothing, torch.stack(shown))
 
     def see(self, video: Tensor, given: Tensor) -> Shown:
-        """What the model is shown of a video (3, F, H, W) in [-1, 1] whose frames `given` (F,) are known."""
         mask = (~given).to(video).view(-1, 1, 1, 1).expand(-1, 1, *video.shape[2:])
         beside = self._shown(video, mask, None)[None]
         clean = beside[:, beside.shape[1] // 2 :]

@@ -17,7 +17,7 @@ from generator.draws import Draws
 from generator.objectives import FlowMatching
 from generator.samplers import euler, linear_times
 from generator.systems.base import Batch, Dropping, Guided, Known, Said, System
-from generator.systems.given import draw_given
+from generator.systems.given import draw_given, learnt
 from generator.texts import Text, tower
 
 _DROPPING, _FLOW = Dropping(text=0.1, image=0.08), FlowMatching(sigma_min=0.0, uniform=True)
@@ -26,9 +26,9 @@ _DROPPING, _FLOW = Dropping(text=0.1, image=0.08), FlowMatching(sigma_min=0.0, u
 @dataclass(frozen=True, slots=True)
 class Stiv:
     """masked: share of a frame's tokens that skip the main blocks, 0 in the unmasked mode. tasks: shares of what is
-    given. renormalise: the guided prediction keeps the norm of the conditional one. count_given: the error of given
-    frames counts too (the paper's "FFL", which it compares and does not use). How times are drawn is not published;
-    uniform is ours."""
+    given, see `systems.given`. renormalise: the guided prediction keeps the norm of the conditional one. count_given:
+    the error of given frames counts too (the paper's "FFL", which it compares and does not use). How times are drawn is
+    not published; uniform is ours."""
 
     dit: StivConfig
     text: Text
@@ -49,8 +49,8 @@ class Stiv:
             "dit.in_channels must be vae.latent_channels": dit.in_channels != channels,
             "dit.text_width must be text.width": dit.text_width != self.text.width,
             "text must be an encoder that pools, as CLIP does": getattr(self.text, "kind", "clip") == "t5",
-            f"the latents, {latents}, must be whole patches of dit.patch": any(
-                n % p for n, p in zip(latents, dit.patch, strict=True)
+            f"the latents, {latents}, must be whole patches of dit.patch in rows and columns": any(
+                n % p for n, p in zip(latents[1:], dit.patch[1:], strict=True)
             ),
             "masked must be at least 0 and below 1": not 0 <= self.masked < 1,
         }
@@ -70,8 +70,12 @@ class StivSystem(System):
         heard = self.towers[0].embed(texts)  # type: ignore[operator]
         return {"text": heard.sequence, "mask": heard.mask, "pooled": heard.pooled, "micro": micro}
 
+    @property
+    def tasks(self) -> dict[str, int]:
+        return learnt(self.config.tasks, self.dropping.image)
+
     def known(self, batch: Batch, x0: Tensor, draws: Draws) -> Known | None:
-        given = draws.each(lambda g: draw_given(self.config.tasks, x0.shape[2], g))
+        given = draws.each(lambda g: draw_given(self.config.tasks, x0.shape[2], g, batch.repeated))
         dropped = draws.uniform() < self.dropping.image
         return Known(x0, (given & ~dropped[:, None]).to(x0.device))
 

@@ -278,9 +278,9 @@ RECIPES: dict[str, Callable[[], Recipe]] = {
 
 def named(name: str) -> Recipe:
     """The recipe of that name, here or in `generator.published`. Raises ValueError listing the known ones."""
-    from generator.published import PUBLISHED
+    from generator.published import PUBLISHED, VAES
 
-    known = RECIPES | PUBLISHED
+    known = RECIPES | PUBLISHED | VAES
     if name not in known:
         raise ValueError(f"there is no training recipe {name!r}; choose one of {', '.join(known)}.")
     return known[name]()

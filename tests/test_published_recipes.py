@@ -15,6 +15,8 @@ from generator.published.cogvideox import TEN_SECONDS
 from generator.published.costs import hours, tokens
 from generator.recipes import Recipe
 from generator.systems.carry import carried, transplant
+from generator.systems.given import learnt
+from generator.vae import sizes as vaes
 from manifests.buckets import Buckets
 
 TOKENS = {
@@ -23,6 +25,10 @@ TOKENS = {
     "moviegen_30b": [256, 8_448, 8_448, 73_728, 73_728, 73_728],
     "stiv_xl": [256, 256, 2_560, 2_560, 2_560],
     "stiv_m": [256, 256, 2_560, 2_560, 2_560, 1_024, 10_240, 10_240, 10_240],
+    "stiv_prediction": [256, 256, 2_560, 2_560, 2_560, 2_560],
+    "stiv_tup": [256, 256, 2_560, 2_560, 2_560, 2_560],
+    "stiv_views": [256, 256, 2_560, 2_560, 2_560, 1_600],
+    "stiv_long": [256, 256, 2_560, 2_560, 2_560, 2_560],
     "easyanimate_v3": [256, 9_216, 9_216, 36_864, 82_944],
 }
 
@@ -129,3 +135,32 @@ def test_a_recipe_that_trains_no_vae_asks_for_one(tmp_path: Any) -> None:
     recipe = recipes.replace(base, vae_stages=())
     with pytest.raises(ValueError, match="recipe smoke trains no VAE; give a trained one with --vae-from FOLDER"):
         train(make_manifest(tmp_path / "clips", 2), recipe, tmp_path / "out", lambda *_: None)
+
+
+def test_vaes_of_easyanimate() -> None:
+    """Section 3.2 of its paper: MagViT 350 k steps; the Slice VAE 200 k, then 100 k of its decoder alone."""
+    magvit, slices = (recipes.named(name) for name in ("easyanimate_magvit", "easyanimate_slice_vae"))
+    assert [(s.training.steps, s.training.batch) for s in magvit.vae_stages] == [(350_000, 128)]
+    assert [(s.training.steps, s.training.batch) for s in slices.vae_stages] == [(200_000, 96), (100_000, 96)]
+    decoder = slices.vae_stages[1]
+    assert decoder.only == ("decoder", "objective") and (decoder.loss.l1, decoder.loss.l2) == (0.0, 1.0)
+    with torch.device("meta"):
+        names = [name for name, _ in vaes.build(slices.vae).named_parameters()]
+    trained = [name for name in names if any(word in name for word in decoder.only)]
+    assert 0 < len(trained) < len(names) and not any(name.startswith("encoder") for name in trained)
+
+
+def test_models_of_stiv_that_learn_a_task_say_so() -> None:
+    """From the weights of STIV, and only what the paper gives is given."""
+    for name, tasks in {
+        "stiv_prediction": {"text": 0, "prediction": 4},
+        "stiv_tup": {"text": 0, "upsampling": 2},
+        "stiv_views": {"text": 0, "views": 0},
+        "stiv_long": {"text": 0, "image": 0, "interpolation": 0},
+    }.items():
+        recipe = recipes.named(name)
+        *before, last = recipe.stages
+        assert [stage.name for stage in before] == ["t2i", "t2i_unmasked", "t2v", "t2v_unmasked", "stiv"]
+        assert learnt(last.system.tasks, last.system.dropping.image) == tasks
+    lengths = recipe.stages[-1].data.buckets.lengths  # of long videos: two rates
+    assert [length.frames / length.crop for length in lengths] == pytest.approx([8 / 19, 8])

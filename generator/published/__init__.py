@@ -11,7 +11,23 @@ from generator.published.cogvideox import cogvideox_2b, cogvideox_5b
 from generator.published.easyanimate import easyanimate_v3
 from generator.published.moviegen import moviegen_30b
 from generator.published.stiv import stiv_m, stiv_xl
+from generator.published.stiv_tasks import stiv_long, stiv_prediction, stiv_tup, stiv_views
+from generator.published.vaes import VAES
+
+__all__ = ["PUBLISHED", "VAES"]
 
 PUBLISHED = {
-    recipe.__name__: recipe for recipe in (cogvideox_2b, cogvideox_5b, moviegen_30b, stiv_xl, stiv_m, easyanimate_v3)
+    recipe.__name__: recipe
+    for recipe in (
+        cogvideox_2b,
+        cogvideox_5b,
+        moviegen_30b,
+        stiv_xl,
+        stiv_m,
+        stiv_prediction,
+        stiv_tup,
+        stiv_views,
+        stiv_long,
+        easyanimate_v3,
+    )
 }

@@ -12,7 +12,7 @@ from generator.recipes import Recipe, Stage, Training
 from generator.systems.stiv import Stiv
 from generator.vae import sizes as vae_sizes
 
-_HOW = Training(
+HOW = Training(
     400_000,
     4096,
     2e-4,
@@ -28,7 +28,7 @@ _HOW = Training(
     precision="bfloat16",
     recompute="all but attention",
 )
-_VIDEO = DataConfig(frames=20, size=256, fps=8.0)
+VIDEO = DataConfig(frames=20, size=256, fps=8.0)
 """Every third frame of 24 a second."""
 
 
@@ -47,7 +47,7 @@ def stiv_xl() -> Recipe:
     Cost:      about 11.4 k GPU hours on H100s, an estimate, less what masking saves. Hardware: TPUs, number not
                published.
     """
-    return _recipe("stiv_xl", sizes.stiv_xl(), _low(sizes.stiv_xl()))
+    return of_stages("stiv_xl", sizes.stiv_xl(), low(sizes.stiv_xl()))
 
 
 def stiv_m() -> Recipe:
@@ -62,15 +62,15 @@ def stiv_m() -> Recipe:
     Cost:      about 237 k GPU hours on H100s, an estimate, less what masking saves.
     """
     dit = sizes.stiv_m()
-    large = replace(_VIDEO, size=512)
-    picture, video = _systems(dit)
-    fine = replace(_HOW, steps=10_000, batch=256, lr=5e-5)
+    large = replace(VIDEO, size=512)
+    picture, video = systems_of(dit)
+    fine = replace(HOW, steps=10_000, batch=256, lr=5e-5)
     high = (
         Stage(
-            replace(_HOW, steps=50_000), "hr_t2i", data=replace(large, frames=1), system=picture, start="t2i_unmasked"
+            replace(HOW, steps=50_000), "hr_t2i", data=replace(large, frames=1), system=picture, start="t2i_unmasked"
         ),
         Stage(
-            replace(_HOW, steps=100_000, batch=1024),
+            replace(HOW, steps=100_000, batch=1024),
             "hr_t2v",
             data=large,
             system=video,
@@ -78,14 +78,14 @@ def stiv_m() -> Recipe:
             temporal="t2v_unmasked",
         ),
         Stage(
-            replace(_HOW, steps=100_000, batch=1024), "hr_stiv", data=large, system=replace(video, tasks={"image": 1.0})
+            replace(HOW, steps=100_000, batch=1024), "hr_stiv", data=large, system=replace(video, tasks={"image": 1.0})
         ),
         Stage(fine, "sft", data=replace(large, subset="dynamic"), system=_unmasked(video)),
     )
-    return _recipe("stiv_m", dit, (*_low(dit), *high))
+    return of_stages("stiv_m", dit, (*low(dit), *high))
 
 
-def _systems(dit: StivConfig) -> tuple[Stiv, Stiv]:
+def systems_of(dit: StivConfig) -> tuple[Stiv, Stiv]:
     """Of images and of videos."""
     video = Stiv(replace(dit, trained_size=(10, 16, 16)), clip_big_g())
     picture = replace(video, dit=replace(dit, patch=(1, 2, 2), temporal=False, trained_size=(1, 16, 16)))
@@ -96,26 +96,26 @@ def _unmasked(system: Stiv) -> Stiv:
     return replace(system, masked=0.0, tasks={"image": 1.0})
 
 
-def _low(dit: StivConfig) -> tuple[Stage, ...]:
-    picture, video = _systems(dit)
-    images, videos = replace(_VIDEO, frames=1), replace(_HOW, batch=1024)
+def low(dit: StivConfig) -> tuple[Stage, ...]:
+    picture, video = systems_of(dit)
+    images, videos = replace(VIDEO, frames=1), replace(HOW, batch=1024)
     return (
-        Stage(_HOW, "t2i", data=images, system=picture),
-        Stage(replace(_HOW, steps=50_000), "t2i_unmasked", data=images, system=replace(picture, masked=0.0)),
-        Stage(videos, "t2v", data=_VIDEO, system=video),
-        Stage(replace(videos, steps=100_000), "t2v_unmasked", data=_VIDEO, system=replace(video, masked=0.0)),
-        Stage(replace(videos, steps=400_000), "stiv", data=_VIDEO, system=replace(video, tasks={"image": 1.0})),
+        Stage(HOW, "t2i", data=images, system=picture),
+        Stage(replace(HOW, steps=50_000), "t2i_unmasked", data=images, system=replace(picture, masked=0.0)),
+        Stage(videos, "t2v", data=VIDEO, system=video),
+        Stage(replace(videos, steps=100_000), "t2v_unmasked", data=VIDEO, system=replace(video, masked=0.0)),
+        Stage(replace(videos, steps=400_000), "stiv", data=VIDEO, system=replace(video, tasks={"image": 1.0})),
     )
 
 
-def _recipe(name: str, dit: StivConfig, stages: tuple[Stage, ...]) -> Recipe:
+def of_stages(name: str, dit: StivConfig, stages: tuple[Stage, ...]) -> Recipe:
     return Recipe(
         name=name,
         seed=0,
-        data=_VIDEO,
+        data=VIDEO,
         vae=vae_sizes.stiv(),
         vae_stages=(),
-        system=_systems(dit)[1],
+        system=systems_of(dit)[1],
         stages=stages,
         guidance=7.5,
     )

@@ -24,6 +24,7 @@ from generator import systems
 from generator.boards import Boards
 from generator.data import DataConfig, read_rows
 from generator.dit.costs import Cost, cost
+from generator.dit.sizes import BUILD
 from generator.draws import Draws, seed_of
 from generator.heldout import hold_out, judge_system, judge_vae
 from generator.interop import export, load, weights_fingerprint
@@ -31,7 +32,7 @@ from generator.loop import Learn, Learnt, fit
 from generator.lora import WORDS, Adapter
 from generator.material import Material, spread
 from generator.options import Options
-from generator.parallel import World, world
+from generator.parallel import World, plan, world
 from generator.progress import Progress, listener
 from generator.recipes import Recipe, Stage
 from generator.recompute import compile_blocks, recompute
@@ -89,10 +90,7 @@ def _train(
     cache: str | os.PathLike[str] | None,
     options: Options,
 ) -> Path:
-    if here.parted and any(stage.lora for stage in recipe.stages):
-        raise ValueError("a LoRA is small: train it without --shard and --tensor.")
-    if here.parted and any(stage.training.optimizer == "adafactor" for stage in recipe.stages):
-        raise ValueError("adafactor wants whole weights: leave out --shard and --tensor, or use the optimizer adamw.")
+    check(recipe, here)
     if vae_from is None and not recipe.vae_stages:
         raise ValueError(f"recipe {recipe.name} trains no VAE; give a trained one with --vae-from FOLDER.")
     with here.in_turn():
@@ -140,6 +138,21 @@ def _train(
     if boards is not None:
         boards.close()
     return out
+
+
+def check(recipe: Recipe, here: World) -> None:
+    """Raises ValueError where these processes cannot train this recipe."""
+    if not here.parted:
+        return
+    if any(stage.lora for stage in recipe.stages):
+        raise ValueError("a LoRA is small: train it without --shard and --tensor.")
+    if any(stage.training.optimizer == "adafactor" for stage in recipe.stages):
+        raise ValueError("adafactor wants whole weights: leave out --shard and --tensor, or use the optimizer adamw.")
+    if here.tensor > 1:
+        with torch.device("meta"):
+            for stage in recipe.stages:
+                config = (stage.system or recipe.system).dit
+                plan(BUILD[type(config)](config), here.tensor)
 
 
 def _train_system(

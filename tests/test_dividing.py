@@ -25,10 +25,13 @@ from generator.dit.stiv import StivConfig
 from generator.draws import Draws
 from generator.feed import Feed, Grouped, Unit
 from generator.loop import fit
+from generator.lora import Lora
 from generator.optimising import Training
 from generator.options import Options
 from generator.parallel import ALONE, World, full, world
+from generator.parallel.context import share
 from generator.parallel.world import mesh_of
+from generator.recipes import Recipe
 from generator.recompute import compile_blocks, recompute
 from generator.run import Run
 from generator.systems.base import Batch, Packed
@@ -37,7 +40,7 @@ from generator.systems.easyanimate import EasyAnimate
 from generator.systems.moviegen import MovieGen
 from generator.systems.stiv import Stiv
 from generator.text import TextConfig
-from generator.train import diffusion
+from generator.train import check, diffusion
 from tests.generator_films import one_thread  # noqa: F401  (used by being here)
 
 pytestmark = pytest.mark.slow
@@ -206,3 +209,27 @@ def test_bfloat16_and_compiled_blocks_go_with_shards(runs: Any) -> None:
     train(root / "bfloat16-one", ALONE, precision="bfloat16")
     assert log(root / "bfloat16") == pytest.approx(log(root / "bfloat16-one"), rel=2e-2)
     assert log(root / "bfloat16") != log(root / "one")
+
+
+def test_what_cannot_be_divided_is_refused_in_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(recipe: Recipe, match: str, **here: Any) -> None:
+        with pytest.raises(ValueError, match=match):
+            check(recipe, World(size=6, **here))
+
+    def changed(**change: Any) -> Recipe:
+        smoke = recipes.smoke()
+        return dataclasses.replace(smoke, stages=(dataclasses.replace(smoke.stages[0], **change),))
+
+    adafactor = dataclasses.replace(recipes.smoke().stages[0].training, optimizer="adafactor")
+    refused(changed(training=adafactor), "adafactor wants whole weights: leave out --shard", shard=True)
+    refused(changed(lora=Lora(2, 4)), "train it without --shard and --tensor", tensor=2)
+    refused(recipes.named("tiny_easyanimate"), "EasyAnimateTransformer cannot be divided with --tensor", tensor=2)
+    refused(recipes.named("tiny_moviegen"), "heads cannot be divided among 7 processes with --tensor", tensor=7)
+    monkeypatch.setenv("WORLD_SIZE", "6")
+    teams = "--context 2 x --tensor 2 are teams of 4 processes, and there are 6"
+    with pytest.raises(ValueError, match=teams), world(context=2, tensor=2):
+        pass
+    with pytest.raises(ValueError, match="a batch of 1 cannot be divided among 3 teams of 2 processes in 1 passes"):
+        World(size=6, context=2).slots(1)
+    with pytest.raises(ValueError, match="a sequence of 5 tokens cannot be divided among 4 processes"):
+        share(5, 4, 0)

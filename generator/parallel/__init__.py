@@ -10,6 +10,7 @@ from generator.parallel.shards import (
     shards_in,
     write_shards,
 )
+from generator.parallel.tensor import plan
 from generator.parallel.world import ALONE, World, blocks, world
 
 __all__ = [
@@ -21,6 +22,7 @@ __all__ = [
     "fill",
     "full",
     "is_part",
+    "plan",
     "read_shards",
     "shards_in",
     "world",

@@ -29,9 +29,9 @@ class Divided:
     def __init__(self, mesh: Any, tokens: int, words: int) -> None:
         self.words, self.tokens = words, tokens
         self.context, self.tensor = mesh["context"], mesh["tensor"]
-        self.span = _share(tokens, self.context)
+        self.span = share(tokens, self.context.size(), self.context.get_local_rank())
         self.held = words + len(self.span)
-        self.own = _share(self.held, self.tensor)
+        self.own = share(self.held, self.tensor.size(), self.tensor.get_local_rank())
 
     def mine(self, x: Tensor, dim: int) -> Tensor:
         start, end = (max(n - self.words, 0) for n in (self.own.start, self.own.stop))
@@ -74,9 +74,8 @@ class Divided:
         return x if self.context.size() == 1 else _local(_gathered(x, self.context, dim, self.tokens))
 
 
-def _share(count: int, mesh: Any) -> range:
-    """As DTensor divides: everybody the same, the last ones less."""
-    size, rank = mesh.size(), mesh.get_local_rank()
+def share(count: int, size: int, rank: int) -> range:
+    """As DTensor divides: everybody the same, the last one less. Raises ValueError where it would have nothing."""
     each = math.ceil(count / size)
     if each * (size - 1) >= count:
         raise ValueError(f"a sequence of {count} tokens cannot be divided among {size} processes; use fewer for it.")

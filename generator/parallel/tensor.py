@@ -20,35 +20,43 @@ _INSIDE = {
 """Parts of a block whose tokens stand in one row, which is what is divided between them"""
 
 
-def divide(transformer: nn.Module, blocks: list[nn.Module], mesh: Any) -> None:
-    """In place; weights become DTensors over `mesh`.
+def plan(transformer: nn.Module, size: int) -> dict[str, tuple[str, int]]:
+    """Which linear maps are divided among so many processes: "into" or "out of" what is divided, and the axis of the
+    tokens, by name.
 
-    Raises ValueError for a transformer without a plan, and where heads or widths cannot be divided.
+    Raises ValueError for a transformer that cannot be divided so.
     """
+    inside, found = _INSIDE.get(type(transformer).__name__), {}
+    if inside is None:
+        raise ValueError(f"{type(transformer).__name__} cannot be divided with --tensor; use --context or --shard.")
+    for name, module in transformer.named_modules():
+        if name.rpartition(".")[2] not in inside:
+            continue
+        if module.heads % size if hasattr(module, "heads") else False:
+            raise ValueError(f"{module.heads} heads cannot be divided among {size} processes with --tensor.")
+        # Where a block sees frames, the places of a frame are the third axis of its feed-forward.
+        row = 2 if "spatial" in inside and not hasattr(module, "heads") else 1
+        for inner, linear in module.named_modules():
+            if not isinstance(linear, nn.Linear):
+                continue
+            assert inner in (*_INTO, *_OUT_OF), inner
+            width = linear.out_features if inner in _INTO else linear.in_features
+            if width % size:
+                raise ValueError(f"a width of {width} cannot be divided among {size} processes with --tensor.")
+            found[f"{name}.{inner}"] = ("into" if inner in _INTO else "out of", row)
+    return found
+
+
+def divide(transformer: nn.Module, mesh: Any) -> None:
+    """In place; weights become DTensors over `mesh`. Raises ValueError as `plan`."""
     from torch.distributed.tensor import Shard
     from torch.distributed.tensor.parallel import ColwiseParallel, ParallelStyle, RowwiseParallel, parallelize_module
 
-    size, inside = mesh.size(), _INSIDE.get(type(transformer).__name__)
-    if inside is None:
-        raise ValueError(f"{type(transformer).__name__} cannot be divided with --tensor; use --context or --shard.")
-    for block in blocks:
-        plan: dict[str, ParallelStyle] = {}
-        for part in inside:
-            module: Any = block.get_submodule(part)
-            # A frame's places are the third axis of a feed-forward that sees frames.
-            row = 2 if part == "feed_forward" and hasattr(block, "spatial") else 1
-            for name, linear in module.named_modules():
-                if not isinstance(linear, nn.Linear):
-                    continue
-                if name in _INTO:
-                    width, plan[f"{part}.{name}"] = linear.out_features, ColwiseParallel()
-                else:
-                    assert name in _OUT_OF, name
-                    width, plan[f"{part}.{name}"] = linear.in_features, RowwiseParallel(output_layouts=Shard(row))
-                if width % size:
-                    raise ValueError(f"a width of {width} cannot be divided among {size} processes with --tensor.")
-            if hasattr(module, "heads"):
-                if module.heads % size:
-                    raise ValueError(f"{module.heads} heads cannot be divided among {size} processes with --tensor.")
-                module.heads //= size
-        parallelize_module(block, mesh, plan, src_data_rank=None)
+    styles: dict[str, ParallelStyle] = {
+        name: ColwiseParallel() if way == "into" else RowwiseParallel(output_layouts=Shard(row))
+        for name, (way, row) in plan(transformer, mesh.size()).items()
+    }
+    for name, module in transformer.named_modules():
+        if hasattr(module, "heads") and f"{name}.to_q" in styles:
+            module.heads //= mesh.size()
+    parallelize_module(transformer, mesh, styles, src_data_rank=None)

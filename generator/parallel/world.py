@@ -188,7 +188,7 @@ class World:
         transformer: Any = system.get_submodule("transformer")
         if self.tensor > 1:
             logging.getLogger("torch.distributed.tensor._redistribute").setLevel(logging.ERROR)  # advice on speed
-            divide(transformer, blocks(transformer), self.mesh["tensor"])
+            divide(transformer, self.mesh["tensor"])
         if self.team > 1:
             transformer.divide = partial(Divided, self.mesh)
         if not self.shard or self.size == self.tensor:
@@ -255,9 +255,13 @@ def world(device: str = "cpu", shard: bool = False, context: int = 1, tensor: in
         yield World(rank, size, device, shard, talk, books, context, tensor, mesh_of(device, size, context, tensor))
         dist.barrier(talk)
     except RuntimeError as error:
-        if "onnection" in str(error):  # somebody else failed; whoever watches should see that one first
-            time.sleep(_AFTER_YOU)
-        raise
+        if "onnection" not in str(error):
+            raise
+        time.sleep(_AFTER_YOU)  # whoever watches should see the one that failed first
+        raise ValueError(
+            f"process {rank} of {size} stops because another one ended; the checkpoints are kept, the same command "
+            "goes on from the last."
+        ) from error
     finally:
         dist.destroy_process_group()
 

@@ -1,6 +1,7 @@
 """A step of training CogVideoX beside diffusers': same model, same batch, one process, in alternating turns.
 
-`python -m benchmarks.training [--runs 7] [--steps 4] [--save FILE]`
+`python -m benchmarks.training [--runs 7] [--steps 4] [--save FILE]`; with `--mfu` instead what `benchmarks.utilisation`
+says.
 
 Ours is `generator.loop.fit` as it is, with its log on disk; theirs is the step of diffusers' own CogVideoX trainer
 (examples/cogvideo: draw latents, noise and times, add noise, predict, velocity to x0, weighted squared error, backward,
@@ -28,13 +29,15 @@ from diffusers.models.embeddings import get_3d_rotary_pos_embed
 from torch import Tensor, nn
 
 from benchmarks.curate import machine
+from benchmarks.utilisation import Asked, tell
 from generator import recipes
 from generator.data import Row
 from generator.dit import sizes
 from generator.dit.cogvideox import DitConfig
 from generator.feed import Feed, Grouped, Unit
 from generator.loop import fit
-from generator.optimising import Training
+from generator.optimising import RECOMPUTE, Training
+from generator.options import Options
 from generator.run import Run
 from generator.systems.base import Batch
 from generator.systems.cogvideox import CogVideoX, CogVideoXSystem
@@ -169,7 +172,23 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=4)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--save", type=Path)
+    use = parser.add_argument_group("--mfu", "how much of the device a training uses; see benchmarks/utilisation.py")
+    use.add_argument("--mfu", action="store_true")
+    use.add_argument("--size", choices=("2b", "debug"), help="2b on a GPU, else debug")
+    use.add_argument("--batch", type=int, default=1, help="samples of a step, over all processes")
+    use.add_argument("--recompute", choices=RECOMPUTE, default="nothing")
+    use.add_argument("--no-compile", action="store_true")
+    use.add_argument("--peak", type=float, help="TFLOP/s of the device in bfloat16, where it is not known")
+    use.add_argument("--shard", action="store_true")
+    use.add_argument("--context", type=int, default=1)
+    use.add_argument("--tensor", type=int, default=1)
     asked = parser.parse_args()
+    if asked.mfu:
+        gpu = torch.cuda.is_available()
+        options = Options(1, asked.shard, not asked.no_compile, asked.peak, context=asked.context, tensor=asked.tensor)
+        size, device = asked.size or ("2b" if gpu else "debug"), "cuda" if gpu else "cpu"
+        tell(Asked(size, device, asked.batch, asked.steps, asked.recompute, options), asked.save)
+        return
     torch.set_num_threads(asked.threads)
     results = []
     for size in every_size():

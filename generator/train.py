@@ -114,6 +114,7 @@ def _train(
         judge = judge_vae(vae, held[recipe.data], here)
         for coding in recipe.vae_stages:
             learner = _seeded(recipe.seed, coding.name, functools.partial(VaeLearner, vae, coding)).to(here.device)
+            here.share(learner)
             feed, how = clips.videos(recipe.seed, coding.training.batch), coding.training
             fit(coding.name, learner, learner.learn, feed, how, run, coding.only, judge)
     vae.requires_grad_(False)

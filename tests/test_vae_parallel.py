@@ -15,7 +15,7 @@ from torch import Tensor
 
 from generator.vae import sizes
 from generator.vae.cogvideox import CogVideoXVae
-from generator.vae.context_parallel import decode, encode_moments, spans
+from generator.vae.context_parallel import SharedVae, decode, encode_moments, spans
 from tests.generator_films import one_thread  # noqa: F401  (used by being here)
 from tests.vae_checks import drawn, off, random
 
@@ -44,6 +44,17 @@ def work(rank: int, ranks: int, folder: str) -> None:
     dist.all_reduce(gradients)
     with torch.no_grad():
         alone = encode_moments(vae, x, gather_norms=False)[0]
+    vae.zero_grad()
+    shared, (_, whole, latent) = SharedVae(vae, dist.group.WORLD), make()
+    code, z_of_all = shared.encode_moments(whole), latent.requires_grad_()
+    film = shared.decode(z_of_all)
+    loss(*code, film).backward()
+    of_all = torch.cat([parameter.grad.flatten() for parameter in vae.parameters()])
+    for gradient in (of_all, z_of_all.grad):
+        dist.all_reduce(gradient)
+        gradient /= ranks
+    shares = {"mean": code[0], "logvar": code[1], "video": film, "z": z_of_all.grad, "all": of_all}
+    torch.save({name: tensor.detach() for name, tensor in shares.items()}, f"{folder}/shared-{rank}.pt")
     found = {"mean": mean, "logvar": logvar, "video": video, "z": z.grad, "all": gradients, "alone": alone}
     torch.save({name: tensor.detach() for name, tensor in found.items()}, f"{folder}/{rank}.pt")
     dist.destroy_process_group()
@@ -65,6 +76,19 @@ def test_ranks_compute_what_one_rank_does_and_so_do_their_gradients(tmp_path: Pa
     assert off(parts[0]["all"], gradients) < 1e-10
     # Norms of a rank alone pool over fewer frames: near, not equal.
     assert 1e-4 < off(torch.cat([part["alone"] for part in parts], dim=2), mean.detach()) < 1
+
+    # Whole videos in and out, in the chunks that one process codes one after the other.
+    vae.zero_grad()
+    z.grad = None
+    mean, logvar = vae.encode_moments(x)
+    video = vae.decode(z)
+    loss(mean, logvar, video).backward()
+    of_all = torch.cat([parameter.grad.flatten() for parameter in vae.parameters()])
+    wanted = {"mean": mean, "logvar": logvar, "video": video, "z": z.grad, "all": of_all}
+    for rank in range(RANKS):
+        shared = torch.load(tmp_path / f"shared-{rank}.pt", weights_only=True)
+        for name, tensor in wanted.items():
+            assert off(shared[name], tensor.detach()) < 1e-10, (name, rank)
 
 
 def test_frames_are_divided_about_equally() -> None:

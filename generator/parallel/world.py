@@ -208,6 +208,15 @@ class World:
             if hasattr(tower, "embed"):
                 register_fsdp_forward_method(tower, "embed")
 
+    def share(self, learner: Any) -> None:
+        """The frames of a VAE's videos, over the processes of a context, where it can be: CogVideoX's, whose norms pool
+        over chunks. Not in a GAN, which compares gradients at one weight."""
+        from generator.vae.cogvideox import CogVideoXVae
+        from generator.vae.context_parallel import SharedVae
+
+        if self.context > 1 and type(learner.vae) is CogVideoXVae and not learner.adversarial:
+            learner.share(SharedVae(learner.vae, self.mesh["context"].get_group()))
+
     def whole(self, system: Any, build: Callable[[], Any]) -> Any:
         """The system with all of its weights and tokens: itself, or a new one where weights are divided, which every
         process gets."""

@@ -9,19 +9,25 @@ rank pools over its own, as the released code does by default.
     mean, logvar = encode_moments(vae, x[:, :, slice(*frames)], group)
 
 Gradients of weights are those of a rank's own frames: sum them over the ranks.
+
+`SharedVae` is this for training: every rank gives and gets whole videos, and norms pool over the chunks that one rank
+codes one after the other, so the result equals its.
 """
 
 # mypy: disable-error-code="no-any-return, no-untyped-call"
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from fractions import Fraction
 from typing import Any
 
 import torch
 import torch.distributed as dist
+import torch.nn.functional as F
 from torch import Tensor, nn
 
-from generator.vae.cogvideox import CogVideoXVae
+from generator.vae.cogvideox import FRAMES_PER_CHUNK, LATENTS_PER_CHUNK, CogVideoXVae
 from generator.vae.stream import Stream, Video
 
 
@@ -54,11 +60,58 @@ def decode(vae: CogVideoXVae, z: Tensor, group: dist.ProcessGroup | None = None,
     return vae.decoder(z, RankStream(group, gather_norms))
 
 
-class RankStream(Stream):
-    """The frames before these are on the rank to the left."""
+class SharedVae:
+    """A VAE whose work on a video the ranks of a group share; all of them ask for the same. Gradients of weights are
+    to be averaged over them. A video of fewer chunks than ranks is coded by each of them."""
 
-    def __init__(self, group: dist.ProcessGroup | None, gather_norms: bool) -> None:
+    def __init__(self, vae: CogVideoXVae, group: dist.ProcessGroup) -> None:
+        self.vae, self.group = vae, group
+
+    def encode_moments(self, x: Video) -> tuple[Tensor, Tensor]:
+        """As the VAE's."""
+        self.vae.latent_shape(*x.shape[-3:])
+        mine = self._pieces(x.shape[2], FRAMES_PER_CHUNK)
+        if mine is None:
+            return self.vae.encode_moments(x)
+        start, sizes = mine
+        moments = self.vae.encoder(x.narrow(2, start, sum(sizes)), RankStream(self.group, False, sizes))
+        ratio = self.vae.config.temporal_compression_ratio
+        mean, logvar = self._whole(moments, -(-start // ratio), (x.shape[2] - 1) // ratio + 1).chunk(2, dim=1)
+        return mean, logvar.clamp(-30.0, 20.0)
+
+    def decode(self, z: Tensor) -> Video:
+        """As the VAE's."""
+        mine = self._pieces(z.shape[2], LATENTS_PER_CHUNK)
+        if mine is None:
+            return self.vae.decode(z)
+        start, sizes = mine
+        video = self.vae.decoder(z.narrow(2, start, sum(sizes)), RankStream(self.group, False, sizes))
+        ratio = self.vae.config.temporal_compression_ratio
+        return self._whole(video, max(ratio * (start - 1) + 1, 0), ratio * (z.shape[2] - 1) + 1)
+
+    def _pieces(self, frames: int, size: int) -> tuple[int, list[int]] | None:
+        """Where this rank's frames start, and the lengths of its chunks; see `generator.vae.stream.chunks`."""
+        count, rank, ranks = max(frames // size, 1), dist.get_rank(self.group), dist.get_world_size(self.group)
+        if count < ranks:
+            return None
+        sizes = [frames - (count - 1) * size, *[size] * (count - 1)]
+        first, last = count * rank // ranks, count * (rank + 1) // ranks
+        return sum(sizes[:first]), sizes[first:last]
+
+    def _whole(self, part: Video, start: int, frames: int) -> Video:
+        """Everybody's frames. Back goes the sum of everybody's gradients."""
+        return _Sum.apply(F.pad(part, (0, 0, 0, 0, start, frames - start - part.shape[2])), self.group)
+
+
+class RankStream(Stream):
+    """The frames before these are on the rank to the left. chunks: lengths of those that norms pool over, at the
+    beginning; None is all of them."""
+
+    def __init__(
+        self, group: dist.ProcessGroup | None, gather_norms: bool, chunks: Sequence[int] | None = None
+    ) -> None:
         super().__init__()
+        self.leads, self.chunks = dist.get_rank(group) == 0, chunks
         self.group = group if group is not None else dist.group.WORLD
         self.first = dist.get_rank(self.group) == 0
         self.gather_norms = gather_norms
@@ -69,6 +122,8 @@ class RankStream(Stream):
         return _WithNeighbour.apply(x, repeat, keep, self.group)
 
     def normed(self, norm: nn.GroupNorm, x: Video) -> Video:
+        if self.chunks is not None:
+            return torch.cat([norm(chunk) for chunk in x.split(self._lengths(x.shape[2]), dim=2)], dim=2)
         if not self.gather_norms:
             return norm(x)
         grouped = x.unflatten(1, (norm.num_groups, -1))
@@ -81,6 +136,14 @@ class RankStream(Stream):
         whole = (centred * (variance + norm.eps).rsqrt().to(x.dtype)).flatten(1, 2)
         shape = (1, -1, 1, 1, 1)
         return whole * norm.weight.view(shape) + norm.bias.view(shape)
+
+    def _lengths(self, frames: int) -> list[int]:
+        """Of the chunks, where there are so many frames: all but the video's first stand for equally many."""
+        assert self.chunks is not None, "somebody checked"
+        one = int(self.leads)
+        scale = Fraction(frames - one, sum(self.chunks) - one)
+        first, *others = self.chunks
+        return [int((first - one) * scale) + one, *(int(length * scale) for length in others)]
 
 
 class _WithNeighbour(torch.autograd.Function):

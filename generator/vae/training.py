@@ -33,16 +33,25 @@ class VaeLearner(nn.Module):
         if unknown:
             raise ValueError(f"discriminators are {', '.join(JUDGES)}; {', '.join(unknown)} is not one of them.")
         distance = perceptual(stage.perceptual) if stage.loss.perceptual else None
-        self.vae, self._stage = vae, stage
+        self.vae, self._stage, self._shared = vae, stage, None
         self.objective = VaeObjective(stage.loss, distance, [JUDGES[name]() for name in stage.judges])
+
+    @property
+    def adversarial(self) -> bool:
+        return bool(self._stage.judges)
+
+    def share(self, shared: Any) -> None:
+        """From now on this codes: the VAE together with other processes."""
+        self._shared = shared
 
     def learn(self, video: Tensor, draws: Draws, step: int) -> Learnt:
         """video: (B, 3, F, H, W) in [-1, 1]. Tokens are places of the latent."""
         clips = zip(video.split(1), draws.generators, strict=True)
         x = torch.cat([self._piece(clip, generator) for clip, generator in clips])
-        mean, logvar = self.vae.encode_moments(x)
+        vae: Any = self._shared or self.vae
+        mean, logvar = vae.encode_moments(x)
         noise = draws.normal(*mean.shape[1:]).to(mean)
-        y = self.vae.decode(mean + (0.5 * logvar).exp() * noise)[:, :, : x.shape[2]]
+        y = vae.decode(mean + (0.5 * logvar).exp() * noise)[:, :, : x.shape[2]]
         loss, terms = self.objective.generator(x, y, mean, logvar, step, self._last)
         against, judged = self.objective.discriminator(x, y, step)
         parts = {name: term.item() for name, term in (terms | judged).items()}

@@ -139,25 +139,23 @@ class World:
     def average_gradients(self, weights: Iterable[nn.Parameter]) -> None:
         """In place, over all teams. Weights that nobody has a gradient for are left without. Sharded ones were averaged
         in the backward pass."""
-        if self.size == 1 or (self.shard and self.tensor == 1):
+        if self.size == 1:
             return
-        weights = list(weights)
+        weights = [weight for weight in weights if _axes(weight) != ("samples",) or self.tensor > 1]
         mine = [weight.grad is not None for weight in weights]
         anywhere = [any(each) for each in zip(*self.gather(mine), strict=True)]
         wanted = [weight for weight, found in zip(weights, anywhere, strict=True) if found]
         for weight in wanted:
             if weight.grad is None:
                 weight.grad = torch.zeros_like(weight)
-        # A tensor-parallel weight's gradient is whole where it is; of others, each process has found a part.
-        whole = [weight for weight in wanted if "tensor" not in _axes(weight)]
-        split = [weight for weight in wanted if "tensor" in _axes(weight)]
-        if self.shard:
-            start = self.rank - self.rank % self.tensor
-            self._sum(whole, range(start, start + self.tensor), "tensor", 1)
-            return
-        losses = self.teams * self.context
-        self._sum(whole, range(self.size), None, losses)
-        self._sum(split, range(self.rank % self.tensor, self.size, self.tensor), "all but tensor", losses)
+        kinds: dict[tuple[str, ...], list[nn.Parameter]] = {}
+        for weight in wanted:
+            kinds.setdefault(_axes(weight), []).append(weight)
+        # A tensor-parallel weight's gradient is whole where it is; of others, each process of a team has found a part.
+        losses, start = self.teams * self.context, self.rank - self.rank % self.tensor
+        self._sum(kinds.get((), []), range(self.size), None, losses)
+        self._sum(kinds.get(("tensor",), []), range(self.rank % self.tensor, self.size, self.tensor), "samples", losses)
+        self._sum(kinds.get(("samples",), []), range(start, start + self.tensor), "tensor", 1)
 
     def _sum(self, weights: Sequence[nn.Parameter], ranks: Sequence[int], axis: str | None, count: int) -> None:
         """Gradients over these processes, by `count`. axis: name of their group in the mesh."""
@@ -174,7 +172,7 @@ class World:
             gradient.copy_(part.view_as(gradient))
 
     def _groups(self) -> dict[str, Any]:
-        return {"tensor": self.mesh["tensor"].get_group(), "all but tensor": self._samples().get_group()}
+        return {"tensor": self.mesh["tensor"].get_group(), "samples": self._samples().get_group()}
 
     def _samples(self) -> Any:
         """Processes that have the same part of each weight."""

@@ -100,14 +100,17 @@ def generate(
         str,
         typer.Option(
             "--task",
-            help="text, image, prediction, interpolation, upsampling (in time), long or views; what --image and "
-            "--video suggest, by default.",
+            help="text, image, prediction, interpolation, upsampling (in time), long, views or enlarging; what "
+            "--image and --video suggest, by default.",
         ),
     ] = "",
     given: Annotated[int, typer.Option("--given", min=0, help="Frames of the film that prediction starts from.")] = 0,
     between: Annotated[
         int, typer.Option("--between", min=0, help="Frames that upsampling puts between two of the film.")
     ] = 0,
+    upsampler: Annotated[
+        Path | None, typer.Option("--upsampler", help="Folder of an upsampler, which makes the result larger.")
+    ] = None,
     frames: Annotated[
         int | None, typer.Option("--frames", help="To make; 1 is an image. As trained by default.")
     ] = None,
@@ -131,6 +134,19 @@ def generate(
         raise ValueError("there is nothing to show; give --prompt, --image or --video.")
     print(
         generator.generate(
-            checkpoint, prompt, output, image, steps, guidance, seed, frames, fps, video, task, given, between
+            checkpoint,
+            prompt,
+            output,
+            image,
+            steps,
+            guidance,
+            seed,
+            frames,
+            fps,
+            video,
+            task,
+            given,
+            between,
+            upsampler,
         )
     )

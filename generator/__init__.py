@@ -56,11 +56,25 @@ def generate(
     task: str = "",
     given: int = 0,
     between: int = 0,
+    upsampler: Folder | None = None,
 ) -> Path:
     """Samples one video into a file; see `generator.applications.generate`. For many, `generator.trained.Trained` loads
     the model once."""
     from generator import applications
 
     return applications.generate(
-        checkpoint, prompt, out_file, image, steps, guidance, seed, frames, fps, video, task, given, between
+        checkpoint,
+        prompt,
+        out_file,
+        image,
+        steps,
+        guidance,
+        seed,
+        frames,
+        fps,
+        video,
+        task,
+        given,
+        between,
+        upsampler,
     )

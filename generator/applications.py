@@ -11,10 +11,11 @@ import itertools
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from generator.inputs import Pixels, read_ends, read_film, read_image
+from generator.inputs import Pixels, read_ends, read_film, read_image, read_whole
 from generator.sample import check_name, write
 from generator.trained import Film, Trained, Wish
 
@@ -122,6 +123,24 @@ def long(model: Trained, wish: Wish) -> Film:
     return Film(np.concatenate([*parts, keys[-1:]])[:frames], fps)
 
 
+def enlarging(model: Trained, wish: Wish) -> Film:
+    """A film made larger, as much of it as `frames` says."""
+    film, fps = read_whole(_video(wish), wish.frames or 0)
+    return Film(enlarged(model, wish, film), wish.fps or fps)
+
+
+def enlarged(model: Trained, wish: Wish, film: Pixels) -> Pixels:
+    """film (F, H, W, 3) at the size that an upsampler makes of it, under the wish's prompt, steps and seed."""
+    model.need("enlarging")
+    config: Any = model.system.config
+    factor = config.factor
+    height, width = (side * factor for side in film.shape[1:3])
+    unit = model.vae.config.spatial_compression_ratio * config.dit.patch[1]
+    padded = np.pad(film, ((0, 0), *((0, -side % unit // factor) for side in (height, width)), (0, 0)), mode="edge")
+    size = tuple(side + -side % unit for side in (height, width))
+    return model.enlarge(wish, padded, size)[:, :height, :width]
+
+
 TASKS: dict[str, Callable[[Trained, Wish], Film]] = {
     "text": from_text,
     "image": from_image,
@@ -130,6 +149,7 @@ TASKS: dict[str, Callable[[Trained, Wish], Film]] = {
     "upsampling": upsampling,
     "long": long,
     "views": views,
+    "enlarging": enlarging,
 }
 
 _TAKES = {
@@ -140,6 +160,7 @@ _TAKES = {
     "upsampling": ("a video", {(0, True)}),
     "long": ("at most one image", {(0, False), (1, False)}),
     "views": ("one image", {(1, False)}),
+    "enlarging": ("a video", {(0, True)}),
 }
 """How many images, and whether a video."""
 
@@ -191,11 +212,13 @@ def generate(
     task: str = "",
     given: int = 0,
     between: int = 0,
+    upsampler: str | os.PathLike[str] | None = None,
 ) -> Path:
     """Samples one video and writes it as H.264, or as .png: an image, or all frames side by side.
 
-    checkpoint: a folder that `generator.train.train` finished. image: the first frame, or the first and the last. The
-    rest as in `Wish`. The same arguments give the same pixels. Returns the file.
+    checkpoint: a folder that `generator.train.train` finished. image: the first frame, or the first and the last.
+    upsampler: a folder of a model of `enlarging`, which makes the result larger. The rest as in `Wish`. The same
+    arguments give the same pixels. Returns the file.
 
     Raises ValueError for a folder without the models, a task that the model was not trained for, what cannot be read
     or does not suffice for the task, or a wrong number of frames, steps or fps.
@@ -215,5 +238,9 @@ def generate(
         guidance,
         seed,
     )
+    larger = None if upsampler is None else Trained(upsampler)
+    if larger is not None:
+        larger.need("enlarging")
     film = make(Trained(checkpoint), wish)
-    return write(out_file, film.frames, film.fps)
+    frames_made = film.frames if larger is None else enlarged(larger, wish, film.frames)
+    return write(out_file, frames_made, film.fps)

@@ -52,6 +52,14 @@ def read_film(
     return fitted(np.stack(found)[..., ::-1], shape), rate
 
 
+def read_whole(file: str | os.PathLike[str], count: int = 0) -> tuple[Pixels, float]:
+    """As `read_film`, at the film's own size."""
+    with open_film(os.fspath(file)) as film:
+        next(decode(film))
+        shape = Shape(film.height, film.width, 1)
+    return read_film(file, shape, count)
+
+
 def read_ends(file: str | os.PathLike[str], shape: Shape) -> Pixels:
     """The first and the last frame of a film, (2, H, W, 3) RGB. Raises ValueError where it has one frame."""
     ends: list[Pixels] = []

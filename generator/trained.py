@@ -24,6 +24,7 @@ from generator.data import DataConfig
 from generator.inputs import Pixels
 from generator.interop import load
 from generator.sample import sample_videos
+from generator.systems.upsampler import UpsamplerSystem
 from generator.vae.sizes import BUILD as VAES
 
 _GUIDANCE = 6.0  # CogVideoX's, for folders without train.json
@@ -35,6 +36,7 @@ _KINDS = {
     "interpolation": "the frames between two pictures",
     "upsampling": "more frames between those of a film",
     "views": "views of an object",
+    "enlarging": "making films larger",
 }
 
 
@@ -131,6 +133,16 @@ class Trained:
         seed = wish.seed + (part << 32)
         how: dict[str, Any] = {} if known is None and stride == 1 else {"known": known, "stride": stride}
         return sample_videos(self.vae, self.system, [prompt], data, wish.steps, guidance, seed, **how)[0]
+
+    def enlarge(self, wish: Wish, film: Pixels, size: tuple[int, int]) -> Pixels:
+        """film (F, h, w, 3) -> (F, *size, 3), by an upsampler."""
+        data = replace(self.data, frames=len(film), size=size[0], width=size[1])
+        device = next(self.system.parameters()).device
+        small = torch.from_numpy(film).permute(3, 0, 1, 2)[None].to(device).float() / 127.5 - 1
+        assert isinstance(self.system, UpsamplerSystem), "need() was asked"
+        known = self.system.enlarge(small, *size)
+        guidance = self.guidance if wish.guidance is None else wish.guidance
+        return sample_videos(self.vae, self.system, [wish.prompt], data, wish.steps, guidance, wish.seed, known)[0]
 
     def _told(self, prompt: str, frames: int, fps: float, apart: int) -> tuple[str, float]:
         """The prompt and the stride, which say the rate where the model was trained on several."""

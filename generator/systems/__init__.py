@@ -1,4 +1,5 @@
-"""The four systems: each a transformer with its objective, texts, conditions and sampler, ready to be trained.
+"""The four systems, and Movie Gen's upsampler: each a transformer with its objective, texts, conditions and sampler,
+ready to be trained.
 
 In a folder a system is `transformer/`, `text_encoder/` (`text_encoder_2/`, ...) and `system.json` with the rest, which
 names published text encoders instead of holding them.
@@ -31,6 +32,7 @@ from generator.systems.cogvideox import CogVideoX
 from generator.systems.easyanimate import EasyAnimate
 from generator.systems.moviegen import MovieGen
 from generator.systems.stiv import Stiv
+from generator.systems.upsampler import MovieGenUpsampler
 from generator.text import HashedWordEncoder
 from generator.texts import Published
 
@@ -39,6 +41,7 @@ Config = CogVideoX | MovieGen | Stiv | EasyAnimate
 TRANSFORMERS: dict[type[Any], type[nn.Module]] = {
     CogVideoX: CogVideoXTransformer,
     MovieGen: MovieGenTransformer,
+    MovieGenUpsampler: MovieGenTransformer,
     Stiv: StivTransformer,
     EasyAnimate: EasyAnimateTransformer,
 }

@@ -39,6 +39,13 @@ class Known:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class Shown(Known):
+    """beside: (B, C', T, h, w), what stands beside the noisy latents."""
+
+    beside: Tensor
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class Batch:
     """latents: (B, 2, C, T, h, w), mean and log variance, unscaled. texts: B captions. slots: the samples' places in
     the global batch. video: the pixels (B, 3, F, H, W) in [-1, 1], read when called. micro: (B, 6), the numbers of

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from generator.dit.easyanimate import EasyAnimateTransformer, upgraded
-from generator.dit.moviegen import MovieGenTransformer, grown
+from generator.dit.moviegen import MovieGenTransformer, conditioned, grown
 from generator.dit.stiv import StivTransformer, inflated
 from generator.systems.base import System
 
@@ -20,6 +20,7 @@ from generator.systems.base import System
 def carried(old: System, config: Any, grow: str = "interpolate") -> System:
     """A system of `config` that starts from the weights of `old`, its text encoders too.
 
+    An image model becomes an upsampler whose new channels say nothing yet (`dit.moviegen.conditioned`).
     Position tables are grown as `grow` says (`dit.moviegen.grown`); an image model becomes a video model whose new
     temporal parts start anew (`dit.stiv.inflated`) or say nothing yet (`dit.easyanimate.upgraded`). Positions that have
     no weights need nothing: rotary ones go on at integers, or are interpolated where the configuration has a
@@ -27,7 +28,7 @@ def carried(old: System, config: Any, grow: str = "interpolate") -> System:
     Raises ValueError where the two do not fit together.
     """
     new = config.build()
-    if type(new) is not type(old):
+    if not isinstance(new, type(old)):
         raise ValueError(f"{type(old.config).__name__} cannot go on as {type(config).__name__}.")  # type: ignore[union-attr]
     transformer = _transformer(old.transformer, config.dit, grow)
     try:
@@ -40,8 +41,10 @@ def carried(old: System, config: Any, grow: str = "interpolate") -> System:
 
 
 def _transformer(model: nn.Module, config: Any, grow: str) -> nn.Module:
-    if isinstance(model, MovieGenTransformer) and model.config.max_size != config.max_size:
-        return grown(model, config.max_size, grow)
+    if isinstance(model, MovieGenTransformer):
+        more = config.condition_channels - model.config.condition_channels
+        model = conditioned(model, more) if more > 0 else model
+        return grown(model, config.max_size, grow) if model.config.max_size != config.max_size else model
     if isinstance(model, StivTransformer) and config.temporal and not model.config.temporal:
         return inflated(model, config)
     if isinstance(model, EasyAnimateTransformer) and model.config != config:

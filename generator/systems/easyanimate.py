@@ -16,16 +16,8 @@ from generator.dit.masks import condition, mask_video, masked_video, random_mask
 from generator.draws import Draws
 from generator.objectives import LearnedVariance
 from generator.samplers import denoiser, dpm_solver
-from generator.systems.base import Batch, Dropping, Guided, Known, Said, System
+from generator.systems.base import Batch, Dropping, Guided, Known, Said, Shown, System
 from generator.texts import Text, tower
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Shown(Known):
-    """beside: (B, 2 C, T, h, w), latents of the mask and of the masked video."""
-
-    beside: Tensor
-
 
 _DROPPING = Dropping(text=0.1)
 

@@ -1,6 +1,9 @@
 """Our models beside diffusers': same weights, same inputs, one run; time in alternating turns, peak of memory for both.
 
-`python -m benchmarks.models [--only cogvideox] [--device cuda] [--size published] [--runs 7] [--save FILE]`
+`python -m benchmarks.models [--only cogvideox] [--device cuda] [--size published] [--runs 7] [--save FILE [--missing]]`
+
+The file is written after every row. It keeps the rows of other pieces of work that it has of the same machine, versions
+and sizes; with `--missing` those are not measured again, so that a run that was interrupted goes on.
 
 For every pair of models and every piece of work (encode, decode, a forward pass, forward and backward):
 
@@ -169,6 +172,22 @@ def _memory(name: str, work: str, size: str, device: str, ours: bool) -> float:
     return memory(pair, next(w for w in pair.work if w.name == work), size, device, ours)
 
 
+def kept(file: Path | None, said: dict[str, Any]) -> dict[tuple[str, str], dict[str, Any]]:
+    """By model and work, the rows of a file that were measured under the same conditions."""
+    if file is None or not file.exists():
+        return {}
+    before = json.loads(file.read_text())
+    same = {key: before.get(key) for key in said} == said
+    return {(row["model"], row["work"]): row for row in before["rows"]} if same else {}
+
+
+def write(file: Path, said: dict[str, Any], rows: list[dict[str, Any]]) -> None:
+    """At once or not at all."""
+    fresh = file.with_name(f"{file.name}.new")
+    fresh.write_text(json.dumps({**said, "rows": rows}, indent=1) + "\n")
+    fresh.replace(file)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", default="", help="part of a pair's name")
@@ -178,16 +197,23 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--peak", type=float, help="TFLOP/s of the device, for MFU")
     parser.add_argument("--save", type=Path)
+    parser.add_argument("--missing", action="store_true", help="measure only what FILE lacks")
     asked = parser.parse_args()
+    if asked.missing and not asked.save:
+        parser.error("--missing needs --save FILE")
     torch.set_num_threads(asked.threads)
-    said = {"machine": machine(), "torch": torch.__version__, "device": asked.device, "size": asked.size}
+    said: dict[str, Any] = {"machine": machine(), "torch": torch.__version__, "device": asked.device}
+    said |= {"size": asked.size, "threads": asked.threads}
     peak = asked.peak
     if asked.device != "cpu":
         said["device"] = torch.cuda.get_device_name()
         peak = peak or next((tflops for name, tflops in _PEAKS.items() if name in said["device"]), None)
-    rows = []
+    said["targets"] = TARGETS["cpu" if asked.device == "cpu" else "cuda"]
+    rows = kept(asked.save, said)
     for pair in pairs():
         for work in pair.work if asked.only in pair.name else ():
+            if asked.missing and (pair.name, work.name) in rows:
+                continue
             row = measure(pair, work, asked.size, asked.device, asked.runs, peak)
             taken = []
             for ours in (True, False):
@@ -197,10 +223,9 @@ def main() -> None:
             row |= {"ours, MB": round(taken[0]), "theirs, MB": round(taken[1])}
             row["memory, ours / theirs"] = round(taken[0] / taken[1], 3)
             print(json.dumps(row), flush=True)
-            rows.append(row)
-    if asked.save:
-        kind = "cpu" if asked.device == "cpu" else "cuda"
-        asked.save.write_text(json.dumps({**said, "rows": rows, "targets": TARGETS[kind]}, indent=1) + "\n")
+            rows[pair.name, work.name] = row
+            if asked.save:
+                write(asked.save, said, list(rows.values()))
 
 
 if __name__ == "__main__":

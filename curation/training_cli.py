@@ -39,15 +39,22 @@ def train(
     vae_from: Annotated[
         Path | None, typer.Option("--vae-from", help="Folder of a trained VAE, to be used as it is.")
     ] = None,
+    start: Annotated[
+        Path | None, typer.Option("--from", help="Folder of a trained system whose weights to go on from.")
+    ] = None,
 ) -> None:
     """Train VAE, text encoder and transformer on the sampled clips; resumes, with any number of processes.
 
-    Example: vidcurate train out --recipe tiny_cogvideox --out out/train
+    Examples:
+
+      vidcurate train out --recipe tiny_cogvideox --out out/train
+
+      vidcurate train best --recipe tiny_cogvideox --out best/train --vae-from out/train/vae --from out/train
     """
     from generator.options import Options
 
     options = Options(passes, shard, compiled, peak, sample_every, tensorboard, wandb, context, tensor)
-    print(train_into(folder, out, recipe, fresh, device, processes, options, vae_from))
+    print(train_into(folder, out, recipe, fresh, device, processes, options, vae_from, start))
 
 
 def train_into(
@@ -59,6 +66,7 @@ def train_into(
     processes: int = 1,
     options: Options | None = None,
     vae_from: Path | None = None,
+    start: Path | None = None,
 ) -> Path:
     """Trains, and writes the training's page."""
     from generator import recipes as training
@@ -66,7 +74,8 @@ def train_into(
     from generator.options import Options
     from generator.train import train as train_on
 
-    arguments = (folder, training.named(recipe), out, None, device, fresh, vae_from, None, options or Options())
+    how = options or Options()
+    arguments = (folder, training.named(recipe), out, None, device, fresh, vae_from, None, how, start)
     trained = train_on(*arguments) if processes == 1 else launch(processes, train_on, *arguments)
     if os.environ.get("RANK", "0") == "0":
         write_training(trained)

@@ -171,7 +171,12 @@ class Mixed:
         before = int(first * self.share)
         videos, images = self.videos(first - before), self.images(before)
         for step in itertools.count(first):
-            yield next(images if int((step + 1) * self.share) > int(step * self.share) else videos)
+            yield next(images if of_images(step, self.share) else videos)
+
+
+def of_images(step: int, share: float) -> bool:
+    """Whether the batch of a step, counted from 0, is one of the images, where they are this share of all batches."""
+    return int((step + 1) * share) > int(step * share)
 
 
 _WINDOW = 256
@@ -214,4 +219,4 @@ class Packs:
             yield from films
         images = (clip for clips in batches(self.images, self.seed, 1) for clip in clips)
         for k in itertools.count():
-            yield next(images if int((k + 1) * self.share) > int(k * self.share) else films)
+            yield next(images if of_images(k, self.share) else films)

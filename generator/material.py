@@ -70,10 +70,11 @@ class Material:
         """Of each group of clips."""
         return {row.group: self.config.shape(row) for row in self.rows}
 
-    def videos(self, seed: int, batch: int) -> Feed:
-        """Batches of pixels (B, 3, F, H, W) in [-1, 1]."""
+    def videos(self, seed: int, batch: int, images: float = 0.0) -> Feed:
+        """Batches of pixels (B, 3, F, H, W) in [-1, 1]. images: share of those that are images, F = 1, where there are
+        any besides the clips."""
         return self._feed(
-            self._plan(seed, dict.fromkeys(self.shapes(), batch)),
+            self._plan(seed, dict.fromkeys(self.shapes(), batch), images),
             lambda units, slots, world: self.pixels.videos(_flat(units)).to(self.device),
         )
 
@@ -88,7 +89,7 @@ class Material:
 
         if self.config.pack:
             return self._feed(self._packs(self.tokens(system, vae), seed, batch), pack)
-        plan = self._plan(seed, self._sizes(system, vae, batch))
+        plan = self._plan(seed, self._sizes(system, vae, batch), self.config.images)
         return self._feed(plan, lambda units, slots, world: one(_flat(units), slots, world))
 
     def batch(self, system: System) -> Callable[[list[str], list[int], int], Batch]:
@@ -151,10 +152,10 @@ class Material:
             raise ValueError("only images are left to train on, no clip; train on images alone with frames=1.")
         return films, stills
 
-    def _plan(self, seed: int, sizes: Mapping[str, int]) -> Plan:
+    def _plan(self, seed: int, sizes: Mapping[str, int], images: float) -> Plan:
         films, stills = self._groups()
         plan = Grouped(films, sizes, seed)
-        return Mixed(plan, Grouped(stills, sizes, seed), self.config.images) if stills else plan
+        return Mixed(plan, Grouped(stills, sizes, seed), images) if stills and images else plan
 
     def _extra(self, row: Row) -> bool:
         """Whether it is one of the images among videos."""

@@ -35,16 +35,18 @@ from generator.vae.losses import LossConfig
 class VaeStage:
     """One stage of training the VAE; the next goes on from its weights.
 
-    frames: of each clip, from a random one on; 1 is a still, 0 is all. crop: side of the random square that is seen of
-    them, in pixels, 0 for all. perceptual: LPIPS weights, see `vae.perceptual`; "edges" stands in for them. judges:
-    discriminators, of `vae.training.JUDGES`, where the loss has a GAN. only: as in `Stage`; ("decoder", "objective")
-    trains the decoder alone.
+    frames: of each clip, from a random one on; 1 is a still, 0 is all. images: share of the batches that are images, as
+    videos of one frame: those of `data`, where it has images among the clips, else a random frame of each clip. crop:
+    side of the random square that is seen of them, in pixels, 0 for all. perceptual: LPIPS weights, see
+    `vae.perceptual`; "edges" stands in for them. judges: discriminators, of `vae.training.JUDGES`, where the loss has a
+    GAN. only: as in `Stage`; ("decoder", "objective") trains the decoder alone.
     """
 
     training: Training
     loss: LossConfig
     name: str = "vae"
     frames: int = 0
+    images: float = 0.0
     crop: int = 0
     perceptual: str = "edges"
     judges: tuple[str, ...] = ()
@@ -80,7 +82,7 @@ class Recipe:
     stages: none trains a VAE alone. samples: videos drawn at the end, with the captions of that many clips. threads: of
     the CPU. Small models gain little from more than one, lose half where another process holds a core, and compute
     other last digits. loading: how clips are read, which changes no result. held_out: share of the clips to validate on
-    and never to train on; see `generator.heldout`.
+    and never to train on; see `generator.heldout`. goes_on: it is for a system that is trained already.
     Raises ValueError where the parts do not fit together.
     """
 
@@ -97,6 +99,7 @@ class Recipe:
     threads: int = 1
     loading: Loading = field(default=Loading(), compare=False)
     held_out: float = 0.0
+    goes_on: bool = False
 
     def __post_init__(self) -> None:
         space, names = (
@@ -113,6 +116,9 @@ class Recipe:
             ),
             "the frames of VAE stages must be between 0 and data.frames": not all(
                 0 <= count <= self.data.frames for count in frames
+            ),
+            "the images of VAE stages must be a share from 0 to below 1": not all(
+                0 <= stage.images < 1 for stage in self.vae_stages
             ),
             "stages must have names of their own": len(set(names)) < len(names),
             "sample_steps must be between 1 and 1000": not 1 <= self.sample_steps <= 1000,

@@ -63,7 +63,8 @@ def forget(out: Path) -> None:
 class Run:
     """A recipe, the clips it trains on and the folder they go to. `ids` are those of `rows`.
 
-    vae: fingerprint of the one that was given, "" where the run trains its own."""
+    vae: fingerprint of the one that was given, "" where the run trains its own. start: of the trained system that it
+    goes on from, "" where it starts anew."""
 
     out: Path
     recipe: Recipe
@@ -73,6 +74,7 @@ class Run:
     world: World = ALONE
     options: Options = _OPTIONS
     boards: Boards | None = None
+    start: str = ""
     _writing: list[Callable[[], None]] = dataclasses.field(default_factory=list, repr=False)
 
     @property
@@ -81,7 +83,7 @@ class Run:
 
     @property
     def identity(self) -> str:
-        return fingerprint(self.recipe, self._clips, *([self.vae] if self.vae else []))
+        return fingerprint(self.recipe, self._clips, *(given for given in (self.vae, self.start) if given))
 
     @property
     def _clips(self) -> str:
@@ -95,7 +97,8 @@ class Run:
         return self.world.agree(self.world.first and self._open(manifest))
 
     def _open(self, manifest: str | os.PathLike[str]) -> bool:
-        mine = {"recipe_fingerprint": fingerprint(self.recipe), "clips_fingerprint": self._clips, "given_vae": self.vae}
+        mine = {"recipe_fingerprint": fingerprint(self.recipe), "clips_fingerprint": self._clips}
+        mine |= {"given_vae": self.vae, "given_start": self.start}
         said = self._read()
         if said is None and (self.out / "checkpoints").exists():
             raise ValueError(f"{self.out} holds checkpoints but no train.json; give another folder.")
@@ -104,6 +107,7 @@ class Run:
                 "recipe_fingerprint": "with another recipe",
                 "clips_fingerprint": "on other clips",
                 "given_vae": "with another VAE",
+                "given_start": "from other weights",
             }.items():
                 if said.get(key, "") != mine[key]:
                     raise ValueError(

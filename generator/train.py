@@ -57,6 +57,7 @@ def train(
     vae_from: str | os.PathLike[str] | None = None,
     cache: str | os.PathLike[str] | None = None,
     options: Options = _OPTIONS,
+    start: str | os.PathLike[str] | None = None,
 ) -> Path:
     """Trains what `recipe` describes on the sampled clips of the manifest in `folder`; goes on where it was stopped.
 
@@ -64,7 +65,8 @@ def train(
     `log.jsonl` (one line per logged step), `train.json` (what was trained on what, and how well), `checkpoints/` and
     `cache/`. progress: see `generator.progress`. fresh: forget an earlier run in `out` (decoded pixels are kept).
     vae_from: folder of a trained VAE, which is taken as it is instead of training one. cache: where decoded pixels and
-    latents are kept instead of in `out`, so that several trainings share them.
+    latents are kept instead of in `out`, so that several trainings share them. start: folder of a trained system whose
+    weights the first stage starts from, as from those of a stage before it.
 
     Started by torchrun (or `generator.launch`), every process calls this and takes its part.
 
@@ -76,7 +78,7 @@ def train(
         inside.enter_context(_threads(recipe.threads))
         here = inside.enter_context(world(device, options.shard, options.context, options.tensor))
         report = inside.enter_context(listener(progress if here.first else _nobody))
-        return _train(folder, recipe, Path(out), report, here, fresh, vae_from, cache, options)
+        return _train(folder, recipe, Path(out), report, here, fresh, vae_from, cache, options, start)
 
 
 def _train(
@@ -89,10 +91,16 @@ def _train(
     vae_from: str | os.PathLike[str] | None,
     cache: str | os.PathLike[str] | None,
     options: Options,
+    start: str | os.PathLike[str] | None,
 ) -> Path:
     check(recipe, here)
     if vae_from is None and not recipe.vae_stages:
         raise ValueError(f"recipe {recipe.name} trains no VAE; give a trained one with --vae-from FOLDER.")
+    if recipe.goes_on and start is None:
+        raise ValueError(f"recipe {recipe.name} goes on from a trained system; give its folder with --from FOLDER.")
+    if start is not None and not recipe.stages:
+        raise ValueError(f"recipe {recipe.name} trains a VAE alone, so there is nothing to go on with --from.")
+    before = None if start is None else systems.load(start)
     with here.in_turn():
         if fresh and here.first:
             forget(out)
@@ -105,7 +113,7 @@ def _train(
     taken = None if vae_from is None else _taken(vae_from, recipe)
     boards = Boards(out, options.tensorboard, options.wandb, describe(recipe)) if here.first else None
     given = "" if taken is None else weights_fingerprint(taken)
-    run = Run(out, recipe, list(used.values()), report, given, here, options, boards)
+    run = Run(out, recipe, list(used.values()), report, given, here, options, boards, _weights(before))
     if not run.open(folder):
         return out
 
@@ -115,7 +123,8 @@ def _train(
         for coding in recipe.vae_stages:
             learner = _seeded(recipe.seed, coding.name, functools.partial(VaeLearner, vae, coding)).to(here.device)
             here.share(learner)
-            feed, how = clips.videos(recipe.seed, coding.training.batch), coding.training
+            how = coding.training
+            feed = clips.videos(recipe.seed, how.batch, coding.images)
             fit(coding.name, learner, learner.learn, feed, how, run, coding.only, judge)
     vae.requires_grad_(False)
     maker = weights_fingerprint(vae)
@@ -128,7 +137,7 @@ def _train(
         export(vae, out / "vae")
     models = {"vae": vae}
     if recipe.stages:
-        system = _train_system(recipe, vae, lambda each: each.encode(vae, maker, named), material, held, run)
+        system = _train_system(recipe, vae, lambda each: each.encode(vae, maker, named), material, held, run, before)
         if here.first:
             models |= systems.save(system, out)
             captions = {row.id: row.caption for row in material[recipe.shown].rows}
@@ -163,10 +172,10 @@ def _train_system(
     material: Mapping[DataConfig, Material],
     held: Mapping[DataConfig, Material],
     run: Run,
+    system: System | None,
 ) -> System:
-    """All stages, one after the other."""
+    """All stages, one after the other. system: that the first goes on from, if any."""
     here, options = run.world, run.options
-    system: System | None = None
     for stage in recipe.stages:
         new = started(recipe, stage, system, run.out).to(here.device)
         new.use(vae)
@@ -218,6 +227,11 @@ def _show(
 def _adapter(seed: int, stage: Stage, transformer: torch.nn.Module) -> Adapter | None:
     settings = stage.lora
     return _seeded(seed, f"{stage.name} lora", lambda: Adapter(transformer, settings)) if settings else None
+
+
+def _weights(system: System | None) -> str:
+    """Fingerprint of all of them, "" of none."""
+    return "" if system is None else fingerprint([weights_fingerprint(m) for m in (system.transformer, *system.towers)])
 
 
 def _nobody(phase: str, done: int, total: int, record: Mapping[str, float | int | str]) -> None:

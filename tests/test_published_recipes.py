@@ -23,6 +23,7 @@ TOKENS = {
     "cogvideox_2b": [4_992, 17_550, 167_280, 167_280],
     "cogvideox_5b": [4_992, 17_550, 167_280, 167_280],
     "moviegen_30b": [256, 8_448, 8_448, 73_728, 73_728, 73_728],
+    "moviegen_t2i": [4_096],
     "stiv_xl": [256, 256, 2_560, 2_560, 2_560],
     "stiv_m": [256, 256, 2_560, 2_560, 2_560, 1_024, 10_240, 10_240, 10_240],
     "stiv_prediction": [256, 256, 2_560, 2_560, 2_560, 2_560],
@@ -103,6 +104,20 @@ def test_movie_gens_numbers_of_samples_and_images() -> None:
     data = recipe.stages[1].data
     assert data is not None and data.images / (1 - data.images) == pytest.approx(1 / 10)
     assert isinstance(data.buckets, Buckets) and {length.frames for length in data.buckets.lengths} == {128, 192, 256}
+
+
+def test_the_last_stages_are_fine_tuning_on_the_best() -> None:
+    last = {name: PUBLISHED[name]().stages[-1] for name in ("cogvideox_2b", "moviegen_30b")}
+    subsets = {name: stage.data and stage.data.subset for name, stage in last.items()}
+    assert subsets == {"cogvideox_2b": "high_quality", "moviegen_30b": "sft_picked"}
+    buckets = last["moviegen_30b"].data.buckets  # type: ignore[union-attr]
+    assert isinstance(buckets, Buckets)
+    assert [length.frames / length.crop for length in buckets.lengths] == pytest.approx([16, 24]), "frames a second"
+    animate = PUBLISHED["easyanimate_v3"]()
+    assert [stage.only for stage in animate.stages] == [(), ("attn_temporal",), (), (), ()]
+    with torch.device("meta"):
+        names = [name for name, _ in animate.system.build().named_parameters() if "attn_temporal" in name]
+    assert len({name.split(".attn_temporal")[0] for name in names}) == 28, "a motion module in every block"
 
 
 def test_each_bucket_of_a_recipe_fits_its_vae() -> None:

@@ -17,6 +17,7 @@ import torch
 from generator import recipes, systems
 from generator.data import DataConfig, Row, chosen, frame_times, read_clip, read_rows
 from generator.dit import sizes
+from generator.draws import Draws
 from generator.feed import Loading
 from generator.material import Material
 from generator.recipes import Recipe, Stage, Training
@@ -28,6 +29,7 @@ from generator.systems.stiv import Stiv
 from generator.text import TextConfig
 from generator.train import train
 from generator.vae import sizes as vaes
+from generator.vae.training import VaeLearner
 from manifests.buckets import Buckets, Length
 from manifests.store import Store
 from tests.generator_films import draw_clip, one_thread, write_film  # noqa: F401  (used by being here)
@@ -232,6 +234,25 @@ def test_batches_keep_to_their_budget_of_tokens(manifest: Path, tmp_path: Path) 
     small.encode(vae, "x")
     with pytest.raises(ValueError, match=r"one clip of bucket .* is \d+ tokens, more than the 20 of a batch"):
         small.batches(system, vae, 0, 2)
+
+
+def test_every_fourth_batch_of_a_vae_is_images_where_that_is_asked(manifest: Path, tmp_path: Path) -> None:
+    how = dataclasses.replace(recipes.tiny_moviegen().vae_stages[1], frames=0, images=0.25)
+    torch.manual_seed(0)
+    learner = VaeLearner(vaes.build(vaes.moviegen_tae_debug()), how)
+    video = torch.rand(2, 3, 16, 16, 16) * 2 - 1
+    tokens = []
+    for step in range(8):
+        learnt = learner.learn(video, Draws.of([0, 1], 0, "vae", step), step)
+        tokens.append(learnt.tokens)
+        assert learnt.loss.isfinite() and learnt.loss.requires_grad
+    assert tokens == [16, 16, 16, 8] * 2, "two latents of a video, one of an image"
+    seen = material(read_rows(manifest)[:5], DataConfig(frames=5, size=16, fps=8.0, images=0.5), tmp_path)
+    shapes = [part.batch.shape[2] for (part,) in seen.videos(0, 2, images=0.25).parts(0, 8)]
+    assert shapes == [5, 5, 5, 1] * 2, "images among the clips come in the same turns"
+    assert [part.batch.shape[2] for (part,) in seen.videos(0, 2).parts(0, 4)] == [5] * 4
+    with pytest.raises(ValueError, match="the images of VAE stages must be a share"):
+        replace(recipes.tiny_moviegen(), vae_stages=(replace(how, images=1.0),))
 
 
 def test_a_clip_that_cannot_be_read_any_more_is_left_out_and_said(manifest: Path, tmp_path: Path) -> None:

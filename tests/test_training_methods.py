@@ -146,6 +146,12 @@ def test_rates_are_constant_or_halve_where_validation_stands_still() -> None:
         dataclasses.replace(smoke, stages=(stage,))
 
 
+def test_a_stage_trains_the_weights_that_it_names_alone(tmp_path: Path) -> None:
+    before, after = small().state_dict(), trained(tmp_path, HOW, only=("2.",))
+    moved = {name for name, tensor in after.items() if not torch.equal(tensor, before[name])}
+    assert moved == {"2.weight", "2.bias"}
+
+
 def test_a_plateau_halves_the_rate_and_a_resumed_run_remembers_it(tmp_path: Path) -> None:
     how = dataclasses.replace(HOW, schedule="plateau", validate_every=1, patience=2, warmup=1)
 

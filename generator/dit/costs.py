@@ -1,6 +1,6 @@
 """What a transformer costs: parameters, tokens, floating-point operations; computed without memory, on the meta device.
 
-Operations are counted by torch's own counter on one forward pass, a multiplication and an addition as two. Attention is
+Operations are counted on one forward pass (`generator.counting`), a multiplication and an addition as two. Attention is
 counted whole, every token to every token: 4 N^2 width per layer, which is 12 N width per token with the backward pass.
 Adding, normalising and activations are not counted.
 """
@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch.utils.flop_counter import FlopCounterMode
 
+from generator.counting import Operations
 from generator.dit.sizes import BUILD, Size, inputs
 
 
@@ -39,13 +39,13 @@ def cost(config: Any, latents: tuple[int, int, int], text: tuple[int, ...]) -> C
     with torch.device("meta"), torch.no_grad():
         model = BUILD[type(config)](config).eval()
         arguments = inputs(config, latents, text)
-        with FlopCounterMode(display=False) as counter:
+        with Operations() as counter:
             model(**arguments)
     patch = patch_of(config)
     tokens = 1
     for n, p in zip(latents, patch, strict=True):
         tokens *= n // p
-    return Cost(sum(p.numel() for p in model.parameters()), tokens, counter.get_total_flops())
+    return Cost(sum(p.numel() for p in model.parameters()), tokens, counter.total)
 
 
 def cost_of(size: Size) -> Cost:

@@ -7,8 +7,9 @@ from dataclasses import replace
 from generator.data import DataConfig
 from generator.dit import sizes
 from generator.encoders import byt5, metaclip, ul2
-from generator.recipes import Recipe, Stage, Training
+from generator.recipes import Recipe, Stage, Training, VaeStage
 from generator.systems.moviegen import MovieGen
+from generator.vae import losses
 from generator.vae import sizes as vae_sizes
 from manifests.buckets import MOVIE_GEN_SFT_LENGTHS, Buckets
 
@@ -73,4 +74,55 @@ def moviegen_30b() -> Recipe:
             Stage(replace(how, steps=10_000, batch=64, lr=1e-5, schedule="cosine"), "sft", data=fine, system=at_768),
         ),
         guidance=7.5,
+    )
+
+
+def moviegen_t2i() -> Recipe:
+    """Movie Gen, text to image after the joint training: the TAE gives way to a VAE of images, at 1024 pixels.
+
+    Command:   torchrun ... -m curation train DIR --recipe moviegen_t2i --vae-from VAE --from CKPT --out OUT
+    Data:      about 1,000 images by artists, in a manifest of their own.
+    Stages:    one, of all weights of `moviegen_30b` (6 k steps of 64 at 1e-5, constant after 2,000 steps of warm-up).
+    Tokens:    of an image 4,096.
+    Published: steps, batch, rate, schedule, warm-up, size of pictures and set.
+    Ours:      the VAE, which must have the TAE's 16 channels for the weights to fit: that of Stable Diffusion 3.5;
+               optimiser, decay, clipping and average as in `moviegen_30b`.
+    Cost:      about 0.25 k GPU hours on H100s, an estimate.
+    """
+    joint = moviegen_30b()
+    how = replace(joint.stages[-2].training, steps=6000, batch=64, lr=1e-5, warmup=2000)
+    data = DataConfig(frames=1, size=1024)
+    return replace(
+        joint,
+        name="moviegen_t2i",
+        data=data,
+        vae=vae_sizes.stable_diffusion_3(),
+        stages=(Stage(how, "t2i_1024"),),
+        goes_on=True,
+    )
+
+
+def moviegen_tae() -> Recipe:
+    """Movie Gen's TAE: videos and images together, then the same with the outlier penalty. No transformer.
+
+    Command:   torchrun ... -m curation train DIR --recipe moviegen_tae --out TAE
+    Data:      curated with the recipe moviegen; images among the clips are used as such, else frames of the clips.
+    Stages:    50 k steps, then 10 k with the penalty of outliers (r = 3, weight 1e5), as in the paper's ablation of it.
+    Published: one batch of images to three of videos; the penalty and both counts of steps.
+    Ours:      everything else: the paper starts from an image VAE (`generator.vae.tae.inflate`), and gives no weights
+               of the losses, sizes, batches or rates.
+    """
+    joint = moviegen_30b()
+    how = Training(50_000, 64, 1e-4, warmup=1000, betas=(0.5, 0.9), log_every=100, checkpoint_every=1000)
+    judges = ("patches", "clips")
+    plain = VaeStage(
+        how, replace(losses.moviegen(), gan_from=10_000), "tae", images=0.25, perceptual="lpips", judges=judges
+    )
+    again = replace(plain, name="tae_outliers", training=replace(how, steps=10_000), loss=losses.moviegen_outliers())
+    return replace(
+        joint,
+        name="moviegen_tae",
+        data=DataConfig(frames=32, size=256, fps=16.0),
+        vae_stages=(plain, again),
+        stages=(),
     )

@@ -8,6 +8,7 @@ from typing import Any
 from generator.data import DataConfig
 from generator.dit import sizes
 from generator.encoders import t5_xxl_masked
+from generator.published.moviegen import moviegen_tae
 from generator.recipes import Recipe, Training, VaeStage
 from generator.systems.easyanimate import EasyAnimate
 from generator.vae import losses
@@ -76,4 +77,4 @@ def _recipe(name: str, frames: int, vae: Any, *stages: VaeStage) -> Recipe:
     )
 
 
-VAES = {recipe.__name__: recipe for recipe in (easyanimate_magvit, easyanimate_slice_vae)}
+VAES = {recipe.__name__: recipe for recipe in (easyanimate_magvit, easyanimate_slice_vae, moviegen_tae)}

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from generator.draws import Draws
+from generator.feed import of_images
 from generator.loop import Learnt
 from generator.recipes import VaeStage
 from generator.vae.discriminators import Clips, Patches
@@ -46,8 +47,9 @@ class VaeLearner(nn.Module):
 
     def learn(self, video: Tensor, draws: Draws, step: int) -> Learnt:
         """video: (B, 3, F, H, W) in [-1, 1]. Tokens are places of the latent."""
+        frames = 1 if of_images(step, self._stage.images) else min(self._stage.frames or video.shape[2], video.shape[2])
         clips = zip(video.split(1), draws.generators, strict=True)
-        x = torch.cat([self._piece(clip, generator) for clip, generator in clips])
+        x = torch.cat([self._piece(clip, frames, generator) for clip, generator in clips])
         vae: Any = self._shared or self.vae
         mean, logvar = vae.encode_moments(x)
         noise = draws.normal(*mean.shape[1:]).to(mean)
@@ -61,14 +63,14 @@ class VaeLearner(nn.Module):
     def _last(self) -> Tensor:
         return [weight for weight in self.vae.decoder.parameters() if weight.ndim >= 4][-1]
 
-    def _piece(self, clip: Tensor, generator: torch.Generator) -> Tensor:
-        """Some frames and a square of a clip (1, 3, F, H, W)."""
+    def _piece(self, clip: Tensor, frames: int, generator: torch.Generator) -> Tensor:
+        """So many frames and a square of a clip (1, 3, F, H, W)."""
 
         def window(length: int, wanted: int) -> slice:
             start = int(torch.randint(length - wanted + 1, (), generator=generator))
             return slice(start, start + wanted)
 
-        frames, crop = self._stage.frames, self._stage.crop
-        time = window(clip.shape[2], frames or clip.shape[2])
+        crop = self._stage.crop
+        time = window(clip.shape[2], frames)
         rows, columns = (window(side, crop or side) for side in clip.shape[-2:])
         return clip[:, :, time, rows, columns]

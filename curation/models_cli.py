@@ -26,7 +26,7 @@ def models(
     from generator import torch_needed  # noqa: F401  (raises the sentence that names the extra)
 
     # isort: split
-    from generator.dit import costs
+    from generator import counted
     from generator.dit import sizes as transformers
     from generator.vae import sizes as vaes
 
@@ -41,7 +41,7 @@ def models(
     table = Table("transformer", "video", "weights", "video tokens", "text tokens", "forward pass")
     for size in (s for s in transformers.SIZES if wanted(s.name)):
         with waiting.status(f"counting {size.name}"):
-            cost = costs.cost_of(size)
+            cost = counted.cost_of(size)
         table.add_row(
             size.name,
             size.video,
@@ -54,7 +54,7 @@ def models(
     table = Table("VAE", "video", "weights", "latent (C, T, h, w)", "encode", "decode")
     for vae in (s for s in vaes.SIZES if wanted(s.name)):
         with waiting.status(f"counting {vae.name}"):
-            price = vaes.cost_of(vae)
+            price = counted.cost_of(vae)
         frames, height, width = vae.video
         table.add_row(
             vae.name,

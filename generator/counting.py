@@ -1,7 +1,7 @@
 """Counts the operations of a model on the meta device, each kind of operation worked out once.
 
 Torch's own counter takes seconds for a large model: on the meta device every operation finds its shapes anew, in
-Python. Blocks of a transformer and chunks of a film repeat, so here what an operation made of such shapes is remembered.
+Torch's own counter takes seconds for a large model: on the meta device each operation finds its shapes anew, in
 What counts is torch's (`torch.utils.flop_counter`): products of matrices, convolutions and attention.
 """
 

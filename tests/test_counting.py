@@ -55,7 +55,9 @@ def test_what_is_kept_is_what_is_counted(size: Any) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("size", [s for s in ALL if s not in DEBUG], ids=lambda s: f"{type(s.config()).__name__}-{s.name}")
+@pytest.mark.parametrize(
+    "size", [s for s in ALL if s not in DEBUG], ids=lambda s: f"{type(s.config()).__name__}-{s.name}"
+)
 def test_what_is_kept_of_large_models_is_what_is_counted(size: Any) -> None:
     assert counted.cost_of(size) == counted.count(size)
 

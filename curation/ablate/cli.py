@@ -13,6 +13,7 @@ from rich.text import Text
 
 from curation.ablate.choose import Amounts
 from curation.ablate.compare import Plan, Report, compare
+from curation.ablate.published import found_for
 
 _AMOUNTS = Amounts()
 
@@ -76,24 +77,40 @@ def ablate(
     page = write_page(report)
     console = Console()
     console.print(table(report))
+    for note in notes(report):
+        console.print(note, highlight=False, markup=False)
     print(f"page      {page}")
 
 
 def table(report: Report) -> Table:
-    made = Table("side", "decided by", "as it is", "this side", "difference", "95 % interval", "verdict")
+    made = Table("side", "decided by", "mean", "difference", "verdict")
     plan, clips = report.plan, len(report.choice.passing)
     made.title = (
-        f"{plan.recipe.name}: {plan.seeds} seeds, {clips} clips, {report.held} of {report.films} other films held out"
+        f"{plan.recipe.name}: {plan.seeds} seeds, {clips} clips; {report.held} of {report.films} other films held out"
     )
+    made.columns[0].ratio, made.columns[0].overflow = 1, "fold"
     for c in report.comparisons:
         share = c.share
         made.add_row(
-            Text(c.trained.side.name, overflow="fold"),
+            Text(c.trained.side.name),
             c.measure,
-            f"{c.base.mean(c.measure):.4g}",
-            f"{c.trained.mean(c.measure):.4g}",
-            f"{100 * share.mean:+.2f} %",
-            f"{100 * share.low:+.2f} .. {100 * share.high:+.2f} %",
+            f"{c.trained.mean(c.measure):.4g}\nnot {c.base.mean(c.measure):.4g}",
+            f"{100 * share.mean:+.2f} %\n{100 * share.low:+.2f} .. {100 * share.high:+.2f}",
             c.verdict,
         )
     return made
+
+
+def notes(report: Report) -> list[str]:
+    """What the table does not say: how small a difference can be seen, and what the papers found."""
+    said = []
+    for c in report.comparisons:
+        if c.verdict == "no difference seen":
+            width = 50 * (c.share.high - c.share.low)
+            seeds = ", ".join(f"{100 * share:+.1f}" for share in c.by_seed)
+            said.append(
+                f"{c.trained.side.name}: only a difference of about {width:.1f} % would be seen (by seed {seeds} %); "
+                "more --seeds and more films narrow it."
+            )
+        said += [f"{c.trained.side.name}: {theirs.paper}: {theirs.found}." for theirs in found_for(c.trained.side.name)]
+    return said

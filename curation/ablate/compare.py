@@ -7,8 +7,10 @@ and other settings train beside what is there.
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import json
 import re
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -108,6 +110,12 @@ class Comparison:
         return "worse" if worse else "better"
 
     @property
+    def by_seed(self) -> list[float]:
+        """The difference of each pair of trainings, as a share of the other side's mean."""
+        by, pairs = abs(self.base.mean(self.measure)) or 1.0, zip(self.trained.scores, self.base.scores, strict=True)
+        return [float(np.mean(mine[self.measure] - theirs[self.measure])) / by for mine, theirs in pairs]
+
+    @property
     def share(self) -> Interval:
         """The difference as a share of the other side's mean."""
         by, found = abs(self.base.mean(self.measure)) or 1.0, self.decisive
@@ -132,6 +140,8 @@ def compare(plan: Plan, say: Callable[[str], None] = lambda text: None, progress
 
     held_folder = write_part(plan.folder, choice.held, str(plan.out / "held_out"))
     clips = ablation.held_clips(held_folder, plan.recipe)
+    kinds = len({side.of_vaes for side in sides})
+    say = _counting(say, (len(sides) + kinds) * plan.seeds)
     bases: dict[bool, Trained] = {}
     made = []
     for side in sides:
@@ -143,6 +153,12 @@ def compare(plan: Plan, say: Callable[[str], None] = lambda text: None, progress
     report = Report(plan, choice, len(clips.rows), len(set(clips.films)), made)
     (plan.out / "ablation.json").write_text(json.dumps(as_json(report), indent=1) + "\n")
     return report
+
+
+def _counting(say: Callable[[str], None], total: int) -> Callable[[str], None]:
+    """Says which training of how many begins."""
+    numbers = itertools.count(1)
+    return lambda text: say(f"training {next(numbers)} of {total}: {text}")
 
 
 def prepare(plan: Plan) -> tuple[Choice, list[Side]]:
@@ -227,7 +243,10 @@ def _train(plan: Plan, name: str, recipe: Recipe, ids: Sequence[str], vae_from: 
 
     place = f"{name}-{fingerprint(recipe, list(ids), None if vae_from is None else vae_from.parent.name)}"
     manifest = write_part(plan.folder, ids, str(plan.out / "manifests" / fingerprint(list(ids))))
-    return train(manifest, recipe, plan.out / "trainings" / place, tick, vae_from=vae_from, cache=plan.out / "cache")
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "[0-9]+ of [0-9]+ clips have no caption")  # the same ones every time
+        to = plan.out / "trainings" / place
+        return train(manifest, recipe, to, tick, vae_from=vae_from, cache=plan.out / "cache")
 
 
 def _compared(trained: Trained, base: Trained, clips: HeldClips) -> Comparison:
@@ -274,6 +293,7 @@ def as_json(report: Report) -> dict[str, Any]:
                 "verdict": c.verdict,
                 "means": {name: {"with": c.base.mean(name), "side": c.trained.mean(name)} for name in c.differences},
                 "differences": {name: dataclasses.asdict(found) for name, found in c.differences.items()},
+                "share_by_seed": c.by_seed,
                 "trainings": [str(f.relative_to(plan.out)) for f in (*c.trained.folders, *c.base.folders)],
             }
             for c in report.comparisons

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from curation.ablate.compare import ALL, Comparison, Report
-from curation.ablate.published import PUBLISHED
+from curation.ablate.published import PUBLISHED, found_for
 from curation.report.page import environment
 from curation.report.plots import Plot, line_plot, span_plot
 
@@ -29,6 +29,7 @@ def write_page(report: Report) -> Path:
             spans=span_plot([_span(c) for c in report.comparisons]),
             curves=[plot for plot in _curves(report.comparisons) if plot],
             published=PUBLISHED,
+            found_for=found_for,
         )
     )
     file = report.plan.out / "ablation.html"

@@ -6,6 +6,7 @@ with, not a number to reach.
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import dataclass
 
 
@@ -17,6 +18,12 @@ class Published:
     choice: str
     found: str
     command: str
+
+    @property
+    def sides(self) -> list[str]:
+        """The choices here, as `--model` takes them."""
+        words = shlex.split(self.command) if self.command.startswith("--") else []
+        return [value for option, value in zip(words[::2], words[1::2], strict=True) if option == "--model"]
 
 
 _COG, _MOVIE = "CogVideoX, arXiv 2408.06072", "Movie Gen, arXiv 2410.13720"
@@ -86,3 +93,8 @@ PUBLISHED = (
     Published(_EASY, "temporal and global attention, or temporal alone", "(no numbers)",
               "--recipe tiny_easyanimate --model system.dit.motion_odd=temporal,temporal"),
 )  # fmt: skip
+
+
+def found_for(side: str) -> list[Published]:
+    """What the papers found of the choice that a side makes."""
+    return [published for published in PUBLISHED if side in published.sides]

@@ -15,7 +15,7 @@ import torch
 
 from generator import recipes, systems
 from generator.data import DataConfig
-from generator.published.moviegen import moviegen_t2i
+from generator.published.moviegen import moviegen_t2i, moviegen_tae
 from generator.recipes import Recipe, Stage, VaeStage
 from generator.train import train
 from generator.vae import sizes as vaes
@@ -86,3 +86,9 @@ def test_the_tae_sees_one_batch_of_images_to_three_of_videos_then_the_penalty() 
     first, then = recipes.named("moviegen_tae").vae_stages
     assert first.images == then.images == 0.25 and (first.training.steps, then.training.steps) == (50_000, 10_000)
     assert (first.loss.outliers, then.loss.outliers, then.loss.outlier_reach) == (0, 1e5, 3)
+
+
+def test_the_tae_can_be_built_and_its_recipe_states_what_is_theirs() -> None:
+    recipe, said = recipes.named("moviegen_tae"), moviegen_tae.__doc__ or ""
+    assert recipe.name == "moviegen_tae" and not recipe.stages and recipe.latents == (4, 32, 32)
+    assert "--recipe moviegen_tae" in said and "Published:" in said and "Ours:" in said

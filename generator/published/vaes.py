@@ -1,4 +1,4 @@
-"""EasyAnimate's VAEs (arXiv 2405.18991, section 3.2): recipes that train a VAE and nothing else."""
+"""Recipes that train a VAE and nothing else: EasyAnimate's (arXiv 2405.18991, section 3.2), and Movie Gen's."""
 
 from __future__ import annotations
 

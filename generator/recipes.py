@@ -39,7 +39,8 @@ class VaeStage:
     videos of one frame: those of `data`, where it has images among the clips, else a random frame of each clip. crop:
     side of the random square that is seen of them, in pixels, 0 for all. perceptual: LPIPS weights, see
     `vae.perceptual`; "edges" stands in for them. judges: discriminators, of `vae.training.JUDGES`, where the loss has a
-    GAN. only: as in `Stage`; ("decoder", "objective") trains the decoder alone.
+    GAN. only: as in `Stage`; ("decoder", "objective") trains the decoder alone. inflate: the stages before saw single
+    frames alone; see `vae.starting`.
     """
 
     training: Training
@@ -51,6 +52,7 @@ class VaeStage:
     perceptual: str = "edges"
     judges: tuple[str, ...] = ()
     only: tuple[str, ...] = ()
+    inflate: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,29 +181,34 @@ def tiny_cogvideox() -> Recipe:
     """CogVideoX at debug size: the whole pair, VAE (510,547 weights) then text encoder and DiT, on a CPU.
 
     Command:   vidcurate train DIR --recipe tiny_cogvideox --out CKPT
-    Cost:      nothing. Time: about three minutes on 2 CPU cores, for any number of clips. Memory: under 1 GB.
-    Expect:    VAE loss down to less than a half, DiT loss to a fifth; samples show the colours, the rough layout and
-               the drift of the clips, no detail. It proves that the data and the loop work, nothing more.
+    Cost:      nothing. Time: about four minutes of one CPU core, for any number of clips. Memory: under 1 GB.
+    Expect:    on films of one moving shape, VAE PSNR of 25 dB and more on clips not seen, and samples with the colour
+               and the direction that the prompt names, four times out of five; of richer films, the colours, the
+               rough layout and the drift, no detail.
     """
-    text = TextConfig(length=16, width=32)
+    text, dit = TextConfig(length=16, width=32), replace(dit_sizes.cogvideox_debug(), num_layers=3)
     return Recipe(
         name="tiny_cogvideox",
         seed=0,
         data=DataConfig(frames=17, size=64, fps=8.0),
         vae=vae_sizes.cogvideox_debug(),
         vae_stages=(
-            VaeStage(replace(_VAE, steps=120, batch=16), _PLAIN, "vae_stills", frames=1),
-            VaeStage(_VAE, _PLAIN, frames=9),
+            VaeStage(_STILLS, _PLAIN, "vae_stills", frames=1),
+            VaeStage(_CLIPS, _PLAIN, frames=9, inflate=True),
         ),
-        system=CogVideoX(dit_sizes.cogvideox_debug(), text, snr_shift=1.0, groups=8, dropping=Dropping(text=0.1)),
+        system=CogVideoX(dit, text, snr_shift=1.0, groups=8, dropping=Dropping(text=0.1)),
         stages=(Stage(_DIT),),
-        guidance=3.0,
+        guidance=2.0,
     )
 
 
-_PLAIN = LossConfig(l2=50.0, perceptual=0.0, kl=1e-8)
-_VAE = Training(steps=200, batch=2, lr=6e-3, warmup=10, log_every=5, checkpoint_every=100)
-_DIT = Training(steps=600, batch=16, lr=2e-3, warmup=20, ema=0.99, log_every=10, checkpoint_every=100)
+# The weight of the KL divergence matters most: of latents that are not pressed together at all, the smallest error shows
+# in the picture, and a transformer makes such errors.
+_PLAIN = LossConfig(l2=50.0, perceptual=0.0, kl=3e-5)
+# Many small steps learn more from as many pixels than few large ones, and stills cost the least of all.
+_STILLS = Training(steps=800, batch=4, lr=6e-3, warmup=10, betas=(0.9, 0.99), log_every=10, checkpoint_every=200)
+_CLIPS = replace(_STILLS, steps=80, batch=2, lr=1e-3)
+_DIT = Training(steps=2000, batch=8, lr=2e-3, warmup=20, ema=0.99, log_every=10, checkpoint_every=200)
 
 
 def tiny_moviegen() -> Recipe:
@@ -237,7 +244,7 @@ def tiny_stiv() -> Recipe:
         name="tiny_stiv",
         data=replace(tiny.data, frames=8, size=32, fps=4.0),
         vae=vae_sizes.stiv_debug(),
-        vae_stages=(VaeStage(replace(_VAE, steps=300, batch=16), _PLAIN, frames=1),),
+        vae_stages=(VaeStage(_STILLS, _PLAIN, frames=1),),
         system=Stiv(dit_sizes.stiv_debug(), text, tasks={"text": 0.5, "image": 0.3, "interpolation": 0.2}),
     )
 
@@ -257,9 +264,9 @@ def tiny_easyanimate() -> Recipe:
         vae=vae_sizes.easyanimate_v3_debug(),
         system=EasyAnimate(dit_sizes.easyanimate_debug(), TextConfig(length=16, width=32)),
         stages=(
-            Stage(replace(_DIT, steps=300), "align"),
-            Stage(replace(_DIT, steps=150), "motion", only=("attn_temporal",)),
-            Stage(replace(_DIT, steps=150), "dit"),
+            Stage(replace(_DIT, steps=1000), "align"),
+            Stage(replace(_DIT, steps=500), "motion", only=("attn_temporal",)),
+            Stage(replace(_DIT, steps=500), "dit"),
         ),
     )
 
@@ -283,10 +290,10 @@ def tiny_upsampler() -> Recipe:
         name="tiny_upsampler",
         data=video,
         vae=vae_sizes.stiv_debug(),
-        vae_stages=(VaeStage(replace(_VAE, steps=300, batch=16), _PLAIN, frames=1),),
+        vae_stages=(VaeStage(_STILLS, _PLAIN, frames=1),),
         system=system,
         stages=(
-            Stage(replace(_DIT, steps=200), "t2i", data=replace(video, frames=1)),
+            Stage(replace(_DIT, steps=400), "t2i", data=replace(video, frames=1)),
             Stage(replace(_DIT, steps=300, batch=4), "upsampler", system=upsampler),
         ),
         samples=0,
@@ -303,7 +310,7 @@ def smoke() -> Recipe:
     return replace(
         tiny,
         name="smoke",
-        vae_stages=(VaeStage(replace(_VAE, steps=8, batch=2, warmup=2, log_every=1, checkpoint_every=4), _PLAIN),),
+        vae_stages=(VaeStage(replace(_CLIPS, steps=8, warmup=2, log_every=1, checkpoint_every=4), _PLAIN),),
         stages=(Stage(replace(_DIT, steps=8, batch=8, warmup=2, log_every=1, checkpoint_every=4)),),
         samples=1,
         sample_steps=4,

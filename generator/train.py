@@ -41,6 +41,7 @@ from generator.showing import draw_samples, show_reconstructions
 from generator.stages import folder_of, started
 from generator.systems.base import Batch, Packed, System
 from generator.vae import sizes as vaes
+from generator.vae.starting import calm, inflate
 from generator.vae.training import VaeLearner
 from manifests.ids import describe, fingerprint
 
@@ -117,7 +118,7 @@ def _train(
     if not run.open(folder):
         return out
 
-    vae = (taken or _seeded(recipe.seed, "vae", lambda: vaes.build(recipe.vae))).to(here.device)
+    vae = (taken or _seeded(recipe.seed, "vae", lambda: calm(vaes.build(recipe.vae)))).to(here.device)
     if taken is None:
         judge = judge_vae(vae, held[recipe.data], here)
         for coding in recipe.vae_stages:
@@ -125,6 +126,8 @@ def _train(
             here.share(learner)
             how = coding.training
             feed = clips.videos(recipe.seed, how.batch, coding.images)
+            if coding.inflate:
+                inflate(vae)
             fit(coding.name, learner, learner.learn, feed, how, run, coding.only, judge)
     vae.requires_grad_(False)
     maker = weights_fingerprint(vae)

@@ -36,11 +36,14 @@ def one_thread() -> Iterator[None]:
 
 
 def draw_clip(number: int, seconds: float = SECONDS) -> tuple[str, list[np.ndarray]]:
-    """A caption and the RGB frames (72 x 96) of one moving shape on a background that its number decides."""
+    """A caption and the RGB frames (72 x 96) of one moving shape on a background that its number decides.
+
+    Of 64 in a row, every colour moves every way in every shape on every background once.
+    """
     colour = list(COLOURS)[number % 4]
     move = list(MOVES)[number // 4 % 4]
-    shape = ("circle", "square")[number % 2 ^ number // 16 % 2]
-    tone = ("dark", "light")[number // 8 % 2]
+    shape = ("circle", "square")[(number ^ number // 16) % 2]
+    tone = ("dark", "light")[(number // 8 ^ number // 32) % 2]
     rng = np.random.default_rng(number)
     background = np.full((72, 96, 3), 40 if tone == "dark" else 190, np.uint8)
     background += rng.integers(0, 12, 3, dtype=np.uint8)

@@ -74,9 +74,9 @@ def recipe() -> Recipe:
     return dataclasses.replace(
         tiny,
         name="all_tasks",
-        vae_stages=(dataclasses.replace(coding, training=dataclasses.replace(coding.training, steps=200)),),
+        vae_stages=(dataclasses.replace(coding, training=dataclasses.replace(coding.training, steps=600)),),
         system=dataclasses.replace(tiny.system, dit=dit, tasks=tasks, masked=0.0),
-        stages=(Stage(dataclasses.replace(stage.training, steps=800)),),
+        stages=(Stage(dataclasses.replace(stage.training, steps=1200)),),
         samples=0,
         guidance=1.5,
     )

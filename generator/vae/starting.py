@@ -17,6 +17,7 @@ def calm(vae: nn.Module) -> nn.Module:
     """
     for block in vae.modules():
         if hasattr(block, "conv1") and hasattr(block, "conv2"):
+            assert isinstance(block.conv2, nn.Module)
             for weight in block.conv2.parameters():
                 weight.zero_()
     return vae
@@ -29,12 +30,12 @@ def inflate(vae: nn.Module) -> None:
     A still is to a 3D convolution a frame among its own copies, so only the sum of the weights along time has been
     trained; all of it goes to the frame itself (as I3D's inflation, arXiv 1705.07750, but without the blur in time of
     equal shares). Stills are coded as before. Changes `vae` in place.
-    Raises ValueError for a VAE without 3D convolutions.
+    Raises ValueError for a VAE without 3D convolutions, and for the Slice VAE, to which a still has no copies.
     """
-    own = 1 if isinstance(vae, SliceVae | Tae) else -1  # the frame itself is in the middle, or the last of causal ones
+    own = 1 if isinstance(vae, Tae) else -1  # the frame itself is in the middle, or the last of causal convolutions
     convolutions = [conv for conv in vae.modules() if isinstance(conv, nn.Conv3d) and conv.kernel_size[0] > 1]
-    if not convolutions:
-        raise ValueError(f"inflate is for VAEs with 3D convolutions over time; {type(vae).__name__} has none.")
+    if not convolutions or isinstance(vae, SliceVae):
+        raise ValueError(f"inflate is for VAEs to which a still is a clip of itself, not for {type(vae).__name__}.")
     for conv in convolutions:
         total = conv.weight.sum(2)
         conv.weight.zero_()

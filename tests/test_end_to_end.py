@@ -41,7 +41,7 @@ def test_train_resumes_and_generate_samples(curated: Result, tmp_path: Path) -> 
     assert "no trained model here" in sentence(
         vidcurate("generate", tmp_path / "none", "--prompt", "x", "-o", tmp_path / "x.mp4")
     )
-    assert "cannot start from an image" in sentence(
+    assert "was trained for videos from text, not for videos from a first frame" in sentence(
         vidcurate("generate", tmp_path / "ckpt", "--prompt", "x", "--image", "x.png", "-o", tmp_path / "x.mp4")
     )
     assert "--fresh" in sentence(
@@ -81,5 +81,5 @@ def test_the_demo_learns(tmp_path: Path) -> None:
     assert statistics.fmean(dit[-10:]) < 0.4 * statistics.fmean(dit[:10])
     stills = losses(out / "train" / "log.jsonl", "vae_stills")
     assert statistics.fmean(stills[-5:]) < 0.5 * statistics.fmean(stills[:5])
-    vae = losses(out / "train" / "log.jsonl", "vae")  # of clips, which are harder, and two at a time
-    assert statistics.fmean(vae[-10:]) < 0.8 * statistics.fmean(vae[:10])
+    vae = losses(out / "train" / "log.jsonl", "vae")  # of clips, which go on from what stills have taught
+    assert statistics.fmean(vae[-5:]) < 0.5 * statistics.fmean(stills[:5])

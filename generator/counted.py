@@ -16,7 +16,7 @@ from generator.dit import sizes as transformers
 from generator.vae import sizes as vaes
 from manifests.ids import fingerprint
 
-FILE = Path(__file__).parent / "data" / "costs.json"
+FILE = Path(__file__).with_name("costs.json")
 
 Size = transformers.Size | vaes.Size
 Cost = costs.Cost | vaes.Cost
@@ -49,7 +49,6 @@ def _known() -> dict[str, dict[str, Any]]:
 
 def main() -> None:
     sizes: list[Size] = [*transformers.SIZES, *vaes.SIZES]
-    FILE.parent.mkdir(exist_ok=True)
     FILE.write_text(json.dumps({_key(size): dataclasses.asdict(count(size)) for size in sizes}, indent=1) + "\n")
 
 

@@ -11,13 +11,14 @@ import pytest
 import torch
 
 import generator
+from generator.dit import sizes as dit_sizes
 from generator.dit.cogvideox import CogVideoXTransformer, DitConfig
-from generator.recipes import tiny_cogvideox
 from generator.text import HashedWordEncoder, TextConfig, bucket
+from generator.vae import sizes as vae_sizes
 from generator.vae.cogvideox import CausalConv3d, CogVideoXVae, Stream, VaeConfig
 
-VAE = tiny_cogvideox().vae
-DIT = tiny_cogvideox().system.dit
+VAE = vae_sizes.cogvideox_debug()
+DIT = dit_sizes.cogvideox_debug()
 SMALL_DIT = DitConfig(
     num_attention_heads=2,
     attention_head_dim=32,

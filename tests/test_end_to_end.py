@@ -82,4 +82,4 @@ def test_the_demo_learns(tmp_path: Path) -> None:
     stills = losses(out / "train" / "log.jsonl", "vae_stills")
     assert statistics.fmean(stills[-5:]) < 0.5 * statistics.fmean(stills[:5])
     vae = losses(out / "train" / "log.jsonl", "vae")  # of clips, which go on from what stills have taught
-    assert statistics.fmean(vae[-5:]) < 0.5 * statistics.fmean(stills[:5])
+    assert statistics.fmean(vae[-5:]) < 0.6 * statistics.fmean(stills[:5])

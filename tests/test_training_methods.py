@@ -247,7 +247,8 @@ def test_recomputing_blocks_keeps_less_and_learns_the_same(named: Any) -> None:
         for gradient, whole in zip(gradients, wanted, strict=True):
             assert gradient is whole is None or torch.equal(gradient, whole), what
     recompute(system.transformer, "nothing")
-    assert kept_numbers(recipe, system)[0] == count and list(system.state_dict()) == keys
+    again = kept_numbers(recipe, system)[0]  # all but small tables that are computed once in a process
+    assert again == pytest.approx(count, rel=1e-4) and list(system.state_dict()) == keys
 
 
 def test_bfloat16_is_near_and_the_weights_stay_float32(tmp_path: Path) -> None:
@@ -388,7 +389,7 @@ def test_speed_is_that_of_all_processes_together() -> None:
     from generator.telling import Told
 
     told = [Told(1.0, [], [], {"l1": float(k)}, 3, 30, 6e9, 0.1 * k, False) for k in (1, 2)]
-    said = speed(told, 2.0, "cpu", 12e9)
+    said = speed(told, 2.0, "cpu", 12e9, processes=2)
     assert (said["samples_per_s"], said["tokens_per_s"], said["mfu"], said["data_share"]) == (3.0, 30.0, 0.25, 0.1)
     assert speed(told, 2.0, "cpu", None)["mfu"] == "n/a" and float(said["memory_gb"]) > 0.1
     assert together(told).parts == {"l1": 1.5}

@@ -1,7 +1,7 @@
 """Counts the operations of a model on the meta device, each kind of operation worked out once.
 
-Torch's own counter takes seconds for a large model: on the meta device every operation finds its shapes anew, in
 Torch's own counter takes seconds for a large model: on the meta device each operation finds its shapes anew, in
+Python, and a model's blocks ask for the same ones again and again. Here what was found once is looked up.
 What counts is torch's (`torch.utils.flop_counter`): products of matrices, convolutions and attention.
 """
 

@@ -74,6 +74,9 @@ class StivConfig:
 
 
 class Block(nn.Module):
+    own = slice(None)
+    """Which modulations are this block's"""
+
     def __init__(self, config: StivConfig) -> None:
         super().__init__()
         self.plus_one = config.plus_one
@@ -92,22 +95,32 @@ class Block(nn.Module):
         time: Rotation,
         parts: Parts | None = None,
     ) -> Tensor:
-        """x: (B, T, S, width), in which S may be divided. modulation: six of (B, 1, 1, width): scale, shift, gate for
-        attention and feed-forward.
+        """x: (B, T, S, width), in which S may be divided. modulation: of (B, 1, 1, width) each; `own` are scale, shift
+        and gate for attention and for the feed-forward, and those of a variant's `_along_time`.
 
         text: (B, L, width). space: of S places, per sample if they differ. time: of T frames.
         """
-        scale1, shift1, gate1, scale2, shift2, gate2 = modulation
-        frames, places = x.shape[1:3]
+        scale1, shift1, gate1, scale2, shift2, gate2, *of_time = modulation[self.own]
+        frames = x.shape[1]
         normed = together(self._modulated(x, scale1, shift1).flatten(0, 1), parts)
         seen = self.spatial(normed, by=space, parts=parts)
-        x = torch.addcmul(x, gate1, plain_norm(seen).unflatten(0, (-1, frames)))
+        x = torch.addcmul(x, gate1, self._after(seen).unflatten(0, (-1, frames)))
         if self.temporal is not None:
-            seen = self.temporal(plain_norm(x).transpose(1, 2).flatten(0, 1), by=time)
-            x = x + plain_norm(seen).unflatten(0, (-1, places)).transpose(1, 2)
-        x = x + plain_norm(self.cross(plain_norm(x).flatten(1, 2), text, mask)).view_as(x)
+            x = self._along_time(x, self.temporal, time, of_time)
+        x = x + self._after(self.cross(plain_norm(x).flatten(1, 2), text, mask)).view_as(x)
         normed = together(self._modulated(x, scale2, shift2), parts)
-        return torch.addcmul(x, gate2, plain_norm(self.feed_forward(normed)))
+        return torch.addcmul(x, gate2, self._after(self.feed_forward(normed)))
+
+    def _along_time(self, x: Tensor, attention: Attention, time: Rotation, modulation: Sequence[Tensor]) -> Tensor:
+        return x + self._seen_in_time(plain_norm(x), attention, time)
+
+    def _seen_in_time(self, normed: Tensor, attention: Attention, time: Rotation) -> Tensor:
+        seen = self._after(attention(normed.transpose(1, 2).flatten(0, 1), by=time))
+        return seen.unflatten(0, (-1, normed.shape[2])).transpose(1, 2)
+
+    def _after(self, x: Tensor) -> Tensor:
+        """What is done to the result of every sub-layer."""
+        return plain_norm(x)
 
     def _modulated(self, x: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
         return modulated(plain_norm(x), shift, scale if self.plus_one else scale - 1)

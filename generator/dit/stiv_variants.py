@@ -17,7 +17,6 @@ from torch import Tensor, nn
 
 from generator.dit.layers import TIME_SCALE, Attention, plain_norm, zeroed
 from generator.dit.positions import Rotation, sinusoid
-from generator.dit.sequence import Parts, together
 from generator.dit.stiv import Block, Singleton, StivConfig, StivTransformer
 
 
@@ -69,29 +68,11 @@ class VariantBlock(Block):
             for attention in (module for module in self.modules() if isinstance(module, Attention)):
                 attention.norm_q = attention.norm_k = None
 
-    def forward(
-        self,
-        x: Tensor,
-        modulation: Sequence[Tensor],
-        text: Tensor,
-        mask: Tensor | None,
-        space: Rotation,
-        time: Rotation,
-        parts: Parts | None = None,
-    ) -> Tensor:
-        scale1, shift1, gate1, scale2, shift2, gate2, *of_time = modulation[self.own]
-        frames, places = x.shape[1:3]
-        normed = together(self._modulated(x, scale1, shift1).flatten(0, 1), parts)
-        seen = self.spatial(normed, by=space, parts=parts)
-        x = torch.addcmul(x, gate1, self._after(seen).unflatten(0, (-1, frames)))
-        if self.temporal is not None:
-            given = self._modulated(x, *of_time[:2]) if of_time else plain_norm(x)
-            seen = self._after(self.temporal(given.transpose(1, 2).flatten(0, 1), by=time))
-            seen = seen.unflatten(0, (-1, places)).transpose(1, 2)
-            x = torch.addcmul(x, of_time[2], seen) if of_time else x + seen
-        x = x + self._after(self.cross(plain_norm(x).flatten(1, 2), text, mask)).view_as(x)
-        normed = together(self._modulated(x, scale2, shift2), parts)
-        return torch.addcmul(x, gate2, self._after(self.feed_forward(normed)))
+    def _along_time(self, x: Tensor, attention: Attention, time: Rotation, modulation: Sequence[Tensor]) -> Tensor:
+        if not modulation:
+            return super()._along_time(x, attention, time, modulation)
+        scale, shift, gate = modulation
+        return torch.addcmul(x, gate, self._seen_in_time(self._modulated(x, scale, shift), attention, time))
 
     def _after(self, x: Tensor) -> Tensor:
         return plain_norm(x) if self.sandwich else x

@@ -23,6 +23,7 @@ import torch
 from torch import Tensor
 
 from generator import systems
+from generator.caches import to_video
 from generator.data import Row, read_clip, read_rows
 from generator.dit.conditions import whole_patches
 from generator.dit.costs import patch_of
@@ -71,7 +72,7 @@ def held_clips(folder: str | os.PathLike[str], recipe: Recipe) -> HeldClips:
             why = str(error)
             continue
         rows.append(row)
-        videos.append(frames.permute(3, 0, 1, 2).float() / 127.5 - 1)
+        videos.append(to_video(frames))
     if not rows:
         raise ValueError(f"none of the held-out clips can be read; the last: {why}")
     micro = torch.tensor([row.micro(recipe.data) for row in rows])

@@ -99,7 +99,12 @@ class Pixels:
             raise ValueError(f"none of the clips of a batch can be read any more; the first: {self.lost[ids[0]]}")
         there = list(found.values())
         frames = torch.stack([found.get(clip, there[k % len(there)]) for k, clip in enumerate(ids)])
-        return frames.permute(0, 4, 1, 2, 3).float() / 127.5 - 1
+        return to_video(frames)
+
+
+def to_video(frames: Tensor) -> Tensor:
+    """(..., F, H, W, 3) uint8 -> (..., 3, F, H, W) float32 in [-1, 1]."""
+    return frames.movedim(-1, -4).float() / 127.5 - 1
 
 
 def cache_pixels(
@@ -125,7 +130,7 @@ def cache_latents(
 
     @torch.no_grad()
     def encoded(frames: Tensor) -> Tensor:
-        video = frames.permute(3, 0, 1, 2)[None].to(device).float() / 127.5 - 1
+        video = to_video(frames[None].to(device))
         return torch.cat(vae.encode_moments(video)).cpu().contiguous()
 
     return _fill(rows, cache, lambda row: pixels[row.id], tick, workers, encoded)
@@ -167,4 +172,4 @@ def _fill(
 
 def pixel_batch(cache: TensorCache | Pixels, ids: Sequence[str]) -> Tensor:
     """(B, 3, F, H, W) float32 in [-1, 1]."""
-    return torch.stack([cache[clip] for clip in ids]).permute(0, 4, 1, 2, 3).float() / 127.5 - 1
+    return to_video(torch.stack([cache[clip] for clip in ids]))

@@ -11,7 +11,6 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from generator import torch_needed  # noqa: F401  (raises the sentence that names the extra)
 
@@ -20,6 +19,7 @@ import numpy as np
 import torch
 
 from generator import systems
+from generator.caches import to_video
 from generator.data import DataConfig
 from generator.inputs import Pixels
 from generator.interop import load
@@ -124,23 +124,22 @@ class Trained:
             for number, picture in given.items():
                 video[number] = picture
             device = next(self.system.parameters()).device
-            pixels = torch.from_numpy(video).permute(3, 0, 1, 2).to(device).float() / 127.5 - 1
-            known = self.system.see(pixels, there.to(device))
+            known = self.system.see(to_video(torch.from_numpy(video).to(device)), there.to(device))
             if bool(known.given.all()):
                 raise ValueError(nothing)
         prompt, stride = self._told(wish.prompt, frames, fps, apart)
         guidance = self.guidance if wish.guidance is None else wish.guidance
         seed = wish.seed + (part << 32)
-        how: dict[str, Any] = {} if known is None and stride == 1 else {"known": known, "stride": stride}
-        return sample_videos(self.vae, self.system, [prompt], data, wish.steps, guidance, seed, **how)[0]
+        return sample_videos(
+            self.vae, self.system, [prompt], data, wish.steps, guidance, seed, known=known, stride=stride
+        )[0]
 
     def enlarge(self, wish: Wish, film: Pixels, size: tuple[int, int]) -> Pixels:
         """film (F, h, w, 3) -> (F, *size, 3), by an upsampler."""
         data = replace(self.data, frames=len(film), size=size[0], width=size[1])
         device = next(self.system.parameters()).device
-        small = torch.from_numpy(film).permute(3, 0, 1, 2)[None].to(device).float() / 127.5 - 1
         assert isinstance(self.system, UpsamplerSystem), "need() was asked"
-        known = self.system.enlarge(small, *size)
+        known = self.system.enlarge(to_video(torch.from_numpy(film[None]).to(device)), *size)
         guidance = self.guidance if wish.guidance is None else wish.guidance
         return sample_videos(self.vae, self.system, [wish.prompt], data, wish.steps, guidance, wish.seed, known)[0]
 

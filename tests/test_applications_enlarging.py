@@ -23,6 +23,7 @@ from generator.systems.upsampler import UpsamplerSystem
 from generator.trained import Trained, Wish
 from generator.vae import sizes as vaes
 from manifests.buckets import Shape
+from tests.by_heart import learn_by_heart
 from tests.generator_films import one_thread, write_film  # noqa: F401  (one is used by being here)
 from tests.test_applications import folder_of, stiv
 
@@ -97,14 +98,7 @@ def test_it_starts_from_an_image_model_and_learns_to_look_at_the_small_film() ->
     assert isinstance(known, Shown) and known.beside.shape == mean.shape
     apart = (known.beside[:, None] - mean[None]).flatten(2).norm(dim=2)
     assert apart.argmin(dim=1).tolist() == [0, 1, 2], "each is shown what it was made of"
-    optimizer = torch.optim.AdamW(system.parameters(), 3e-3)
-    losses = []
-    for _ in range(20):
-        loss = system.losses(batch, Draws.of(batch.slots, 0), world=3).mean
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-        losses.append(loss.item())
+    losses = learn_by_heart(system, batch, steps=20)
     assert losses[-1] < 0.7 * losses[0]
     new = system.transformer.patch_embed.weight[:, 4:]
     assert bool(new.abs().max() > 1e-3), "and it looks at the small film"

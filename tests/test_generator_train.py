@@ -250,7 +250,7 @@ def test_folders_without_a_training_record_use_the_published_settings(
     (trained / "train.json").unlink()
     asked: list[tuple[Any, ...]] = []
 
-    def spy(*args: Any) -> np.ndarray:
+    def spy(*args: Any, **more: Any) -> np.ndarray:
         asked.append(args[2:])
         return np.zeros((1, 5, 32, 32, 3), np.uint8)
 

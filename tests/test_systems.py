@@ -14,6 +14,7 @@ from generator import recipes, systems
 from generator.draws import Draws
 from generator.systems.base import Batch, Dropping, Known, System
 from generator.systems.given import TASKS, draw_given, given
+from tests.by_heart import learn_by_heart
 from tests.generator_films import one_thread  # noqa: F401  (used by being here)
 
 NAMES = ("tiny_cogvideox", "tiny_moviegen", "tiny_stiv", "tiny_easyanimate")
@@ -40,14 +41,7 @@ def test_losses_fall(name: str) -> None:
     """On one batch at fixed noise, which every objective learns by heart."""
     recipe = recipes.named(name)
     system, batch = built(recipe, **({"groups": 4} if name == "tiny_cogvideox" else {})), batch_of(recipe)
-    optimizer = torch.optim.AdamW(system.parameters(), 3e-3)
-    losses = []
-    for _ in range(40):
-        loss = system.losses(batch, Draws.of(batch.slots, 0), world=4).mean
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-        losses.append(loss.item())
+    losses = learn_by_heart(system, batch, steps=40)
     assert losses[-1] < 0.7 * losses[0]
 
 

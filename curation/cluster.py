@@ -13,6 +13,19 @@ from distributed import Client, LocalCluster
 
 from curation.early import WORKER_ENVIRONMENT
 
+_LOCAL = {
+    "distributed.nanny.pre-spawn-environ": WORKER_ENVIRONMENT,
+    "distributed.worker.multiprocessing-method": "forkserver",
+    "distributed.scheduler.allowed-failures": 3,
+    # What Dask watches many times a second, in every process, for its dashboard takes a twentieth of the cores. (Set in
+    # the environment these would not reach the workers: a nanny hands them the settings of its own process.)
+    "distributed.worker.profile.enabled": False,
+    "distributed.worker.memory.monitor-interval": "500ms",
+    "distributed.admin.tick.interval": "500ms",
+    "distributed.admin.system-monitor.interval": "5s",
+}
+"""Settings of a local cluster; a remote one has its own."""
+
 
 @contextlib.contextmanager
 def connect(workers: int | None = None, scheduler: str | None = None, client: Client | None = None) -> Iterator[Client]:
@@ -34,13 +47,7 @@ def connect(workers: int | None = None, scheduler: str | None = None, client: Cl
         logging.CRITICAL
     )  # a killed worker is our business, not the user's screen's
     count = workers or os.cpu_count() or 1
-    with dask.config.set(
-        {
-            "distributed.nanny.pre-spawn-environ": WORKER_ENVIRONMENT,
-            "distributed.worker.multiprocessing-method": "forkserver",
-            "distributed.scheduler.allowed-failures": 3,
-        }
-    ):
+    with dask.config.set(_LOCAL):
         cluster = LocalCluster(
             n_workers=count,
             threads_per_worker=1,

@@ -16,12 +16,13 @@ WORKER_ENVIRONMENT = {
     # Dask's default (64 KiB) hands every frame's memory back to the system and takes it again: an eighth of the time.
     "MALLOC_TRIM_THRESHOLD_": str(256 << 20),
     "MALLOC_MMAP_THRESHOLD_": str(64 << 20),
-    # A hundred times a second Dask looks at where a worker is, for a page of its dashboard.
-    "DASK_DISTRIBUTED__WORKER__PROFILE__ENABLED": "False",
-    "DASK_DISTRIBUTED__ADMIN__TICK__INTERVAL": "100ms",
 }
 
-_NEEDED = ["distributed", "distributed.nanny", "distributed.worker", "curation.scan", "curation.costly"]
+_NEEDED = [
+    *("distributed", "distributed.nanny", "distributed.worker"),
+    *("curation.scan", "curation.costly", "curation.recipes.embedded"),
+    "curation.loaded",  # the last: it settles what is loaded by then
+]
 
 
 def start() -> None:

@@ -1,7 +1,7 @@
 """What proposes hard cuts, fed with every frame of a film.
 
 - adaptive: PySceneDetect's AdaptiveDetector, which compares a frame's change with its neighbours'
-- content, hash, histogram, threshold: PySceneDetect's detectors of these names
+- content, hash, histogram, threshold: PySceneDetect's own detectors of these names, see `filters.borrowed`
 - scdet: FFmpeg's filter of this name
 - transnetv2: the network, see `filters.transnet`
 
@@ -13,12 +13,10 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from typing import Any, Protocol
+from typing import Protocol
 
 import cv2
 import numpy as np
-from scenedetect import FrameTimecode, SceneDetector
-from scenedetect.detectors import ContentDetector, HashDetector, HistogramDetector, ThresholdDetector
 
 from filters import transnet
 from filters.content import content_score, to_hsv
@@ -108,47 +106,6 @@ class Adaptive:
         return [transnet.cut(frame, score)]
 
 
-class _FastContent(ContentDetector):  # type: ignore[misc]
-    _before: Image | None = None
-
-    def _calculate_frame_score(self, timecode: FrameTimecode, frame_img: Any) -> float:
-        hsv = to_hsv(frame_img)
-        score = 0.0 if self._before is None else content_score(hsv, self._before)
-        self._before = hsv
-        return score
-
-
-class Borrowed:
-    """One of PySceneDetect's own detectors. All cuts score 1."""
-
-    def __init__(self, detector: SceneDetector, fps: float, delay: int):
-        self.delay = delay
-        self._detector = detector
-        self._fps = fps
-        self._index = -1
-
-    @property
-    def holding(self) -> int:
-        fade = getattr(self._detector, "last_fade", {"type": None})
-        if fade["type"] == "out":  # a threshold cut lies in the middle of the dark, however long that is
-            return int(fade["frame"].frame_num)
-        return self._index - self.delay
-
-    def push(self, image: Image) -> list[Boundary]:
-        self._index += 1
-        return self._told(self._detector.process_frame(self._timecode, image))
-
-    def flush(self) -> list[Boundary]:
-        return self._told(self._detector.post_process(self._timecode)) if self._index >= 0 else []
-
-    @property
-    def _timecode(self) -> FrameTimecode:
-        return FrameTimecode(self._index, self._fps)
-
-    def _told(self, cuts: list[FrameTimecode]) -> list[Boundary]:
-        return [transnet.cut(c.frame_num, 1.0) for c in cuts if c.frame_num > 0]
-
-
 class Scdet:
     """FFmpeg's scene score: the lesser of the mean absolute luma difference (MAFD) to the frame before and of how much
     that differs from the MAFD before it, in percent of the range of 8 bits.
@@ -216,7 +173,6 @@ def make(
         return Scdet(threshold, least)
     if name == "transnetv2":
         return transnet.TransNet(threshold, least, weights)
-    if name == "content":
-        return Borrowed(_FastContent(threshold, least), fps, delay=least)
-    kinds = {"hash": HashDetector, "histogram": HistogramDetector, "threshold": ThresholdDetector}
-    return Borrowed(kinds[name](threshold=threshold, min_scene_len=least), fps, delay=0)
+    from filters import borrowed  # loads PySceneDetect, which takes a quarter of a second
+
+    return borrowed.make(name, fps, threshold, least)

@@ -11,6 +11,7 @@ CogVideoX's editing: "obvious artificial processing, re-editing, special effects
 
 from __future__ import annotations
 
+import functools
 import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -172,12 +173,13 @@ def _likeness(one: npt.NDArray[Any], other: npt.NDArray[Any]) -> float:
 def _cold(image: Image) -> float:
     """Of what has structure: skies and walls have none, and may be blue."""
     small = cv2.resize(image, (160, 90), interpolation=cv2.INTER_AREA)
-    hue, _, _ = cv2.split(cv2.cvtColor(small.astype(np.float32) / 255, cv2.COLOR_BGR2HSV))
+    hue = cv2.extractChannel(cv2.cvtColor(small.astype(np.float32) / 255, cv2.COLOR_BGR2HSV), 0)
     gray = cv2.cvtColor(small, cv2.COLOR_BGR2GRAY).astype(np.float32)
     mean = cv2.blur(gray, (5, 5))
     contrast = np.sqrt(np.maximum(cv2.blur(gray * gray, (5, 5)) - mean * mean, 0))
     structure = np.clip((contrast - 2) / 6, 0, 1)
-    strength = small.max(axis=2).astype(np.float32) - small.min(axis=2)
+    channels = cv2.split(small)
+    strength = cv2.subtract(functools.reduce(cv2.max, channels), functools.reduce(cv2.min, channels)).astype(np.float32)
     cold, warm = (hue >= 180) & (hue <= 325), (hue < 170) | (hue > 335)
     signed = np.where(strength > 12, strength * (cold.astype(np.float32) - warm), 0)
     total = (strength * structure).sum() + 6 * structure.sum() + 20  # grey pictures come out near 0

@@ -137,9 +137,10 @@ def _detect(image: Image, longest: int, least: float) -> list[TextBox]:
     """Lines whose mean probability is at least `least`, top to bottom."""
     width, height = fitted(image, longest)
     small = cv2.resize(image, (width, height), interpolation=cv2.INTER_LINEAR)
-    pixels = (small.astype(np.float32) / 255 - MEAN) / SPREAD
+    pixels = cv2.dnn.blobFromImage(small, 1 / 255)  # planes, in which each channel's shift costs a tenth
+    pixels = (pixels - MEAN[:, None, None]) / SPREAD[:, None, None]
     model = session(bundled("det"))
-    text = model.run(None, {model.get_inputs()[0].name: pixels.transpose(2, 0, 1)[None]})[0][0, 0]
+    text = model.run(None, {model.get_inputs()[0].name: pixels})[0][0, 0]
     found = boxes(text, min(THRESHOLD, least - 0.1), least)
     scale = np.array([image.shape[1] / width, image.shape[0] / height], np.float32)
     return [TextBox(corners * scale, score, rim=RIM * float(scale.mean())) for corners, score in found]

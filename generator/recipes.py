@@ -29,6 +29,7 @@ from generator.systems.upsampler import MovieGenUpsampler
 from generator.text import TextConfig
 from generator.vae import sizes as vae_sizes
 from generator.vae.losses import LossConfig
+from generator.vae.starting import inflate
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,6 +157,11 @@ class Recipe:
     def _misfits(self) -> list[str]:
         with torch.device("meta"):
             vae = vae_sizes.build(self.vae)
+        if any(stage.inflate for stage in self.vae_stages):
+            try:
+                inflate(vae)
+            except ValueError as error:
+                return [str(error).rstrip(".")]
         found: dict[str, object] = {}
         for number, stage in enumerate(self.stages):
             data, system = stage.data or self.data, stage.system or self.system

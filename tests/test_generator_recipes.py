@@ -67,3 +67,10 @@ def test_pieces_that_clips_do_not_have_are_refused(change: dict[str, int]) -> No
     recipe = recipes.smoke()
     with pytest.raises(ValueError, match=f"the {next(iter(change))} of VAE stages must be"):
         dataclasses.replace(recipe, vae_stages=(dataclasses.replace(recipe.vae_stages[0], **change),))
+
+
+def test_a_vae_that_cannot_be_inflated_is_refused_before_it_is_trained() -> None:
+    recipe = recipes.named("tiny_stiv")  # its VAE sees single frames
+    stages = (*recipe.vae_stages, dataclasses.replace(recipe.vae_stages[-1], name="clips", inflate=True))
+    with pytest.raises(ValueError, match="recipe tiny_stiv: inflate is for VAEs to which a still"):
+        dataclasses.replace(recipe, vae_stages=stages)

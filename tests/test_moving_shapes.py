@@ -16,6 +16,7 @@ import torch
 
 import generator
 from generator import recipes, systems
+from generator.caches import to_video
 from generator.data import Row, read_clip
 from generator.measures import psnr
 from generator.sample import sample_videos
@@ -69,7 +70,7 @@ def test_clips_that_were_not_seen_are_given_back(trained: Path, tmp_path: Path) 
         film = tmp_path / f"{number}.mp4"
         write_film(film, draw_clip(number)[1])
         clip = torch.from_numpy(read_clip(Row("", str(film), 0, int(SECONDS * 1e6), ""), RECIPE.data))
-        x = clip.permute(3, 0, 1, 2)[None].float() / 127.5 - 1
+        x = to_video(clip[None])
         with torch.no_grad():
             y = vae.decode(vae.encode_moments(x)[0]).clamp(-1, 1)
         found.append(float(psnr(y, x)))

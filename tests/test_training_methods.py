@@ -239,6 +239,7 @@ def test_recomputing_blocks_keeps_less_and_learns_the_same(named: Any) -> None:
     recipe = named()
     system = made(recipe)
     keys = list(system.state_dict())
+    kept_numbers(recipe, system)  # small tables are computed once in a process, and belong to no count
     count, wanted = kept_numbers(recipe, system)
     for what, share in {"all": 0.7, "all but attention": 0.8}.items():
         recompute(system.transformer, what)
@@ -247,8 +248,7 @@ def test_recomputing_blocks_keeps_less_and_learns_the_same(named: Any) -> None:
         for gradient, whole in zip(gradients, wanted, strict=True):
             assert gradient is whole is None or torch.equal(gradient, whole), what
     recompute(system.transformer, "nothing")
-    again = kept_numbers(recipe, system)[0]  # all but small tables that are computed once in a process
-    assert again == pytest.approx(count, rel=1e-4) and list(system.state_dict()) == keys
+    assert kept_numbers(recipe, system)[0] == count and list(system.state_dict()) == keys
 
 
 def test_bfloat16_is_near_and_the_weights_stay_float32(tmp_path: Path) -> None:

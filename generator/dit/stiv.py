@@ -75,7 +75,7 @@ class StivConfig:
 
 class Block(nn.Module):
     own = slice(None)
-    """Which modulations are this block's"""
+    """Which modulations are this block's."""
 
     def __init__(self, config: StivConfig) -> None:
         super().__init__()

@@ -31,8 +31,8 @@ from pathlib import Path
 from curation import recipes
 from curation.early import WORKER_ENVIRONMENT
 from curation.sources import list_videos
-from filters.motion import FlowMotion
-from filters.vmaf import VmafMotion
+from filters.motion.flow_motion import FlowMotion
+from filters.motion.vmaf import VmafMotion
 from manifests.films.film import Film, Then, render, repeat
 from manifests.films.shots import Shot
 

@@ -17,7 +17,7 @@ from curation.folder import Folder
 from curation.report.page import CONCEPT_NAMES
 from dedup.concepts import name_concepts
 from dedup.vectors import Floats, Rows, unit
-from filters import taxonomy
+from filters.learned import taxonomy
 
 PEOPLE = "a person {}"
 TEMPLATE = "a video of {}"
@@ -26,7 +26,8 @@ TEMPLATE = "a video of {}"
 def name_them(folder: Folder, phrases: str = "") -> dict[str, str]:
     """Writes names of all concepts into the folder and returns them by clip id.
 
-    phrases: file of phrases (see filters.taxonomy); "": our places, things and animals, and the 600 things people do.
+    phrases: file of phrases (see filters.learned.taxonomy); "": our places, things and animals, and the 600 things
+    people do.
     Raises ValueError when the recipe measures no CLIP embedding, or no clip is kept.
     """
     clips = folder.store.read_table("clips.parquet", ["clip_id", "concept"], pc.field("kept"))

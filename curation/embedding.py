@@ -14,7 +14,7 @@ import pyarrow.dataset as ds
 from curation.folder import Folder
 from curation.recipe import Recipe
 from dedup.vectors import Floats, from_arrow
-from filters.clip import ClipEmbedding, ClipModel
+from filters.learned.clip import ClipEmbedding, ClipModel
 
 CLIP, EMBEDDED = "clip_embedding", "descriptor"
 _BATCH = 16384
@@ -85,7 +85,7 @@ class Embedding:
         if self.model is None:
             raise ValueError(
                 f"{self.folder.store.root}: texts are compared with the column {CLIP}, which this recipe does not "
-                "measure; add filters.clip.ClipEmbedding() to its costly signals and run again."
+                "measure; add filters.learned.clip.ClipEmbedding() to its costly signals and run again."
             )
         return self.model.read(texts)
 

@@ -20,8 +20,8 @@ from dedup.copies import Copies
 from dedup.descriptor import Descriptor
 from dedup.fingerprint import Fingerprint
 from dedup.resample import Resample
-from filters.cuts import Cuts
 from filters.rules import Rule
+from filters.shots.cuts import Cuts
 from manifests import families, packs
 from manifests.buckets import MOVIE_GEN_LENGTHS, SHORT_LENGTHS, Bucketing, Buckets
 from manifests.ids import fingerprint

@@ -20,7 +20,7 @@ from curation.embedding import Embedding, embedding_of
 from curation.folder import Folder
 from dedup.retrieval import Balanced, Found, balance_entries, centers, nearest, pick_seeds
 from dedup.vectors import Floats
-from filters import taxonomy
+from filters.learned import taxonomy
 from manifests import families
 from manifests.reviews import KEEP
 
@@ -32,7 +32,7 @@ QUALITY = ("aesthetic_laion", "aesthetic_siglip", "aesthetic_photo")
 class Retrieval:
     """How clips are searched.
 
-    taxonomy:   file of entries (see filters.taxonomy); "": our 600
+    taxonomy:   file of entries (see filters.learned.taxonomy); "": our 600
     template:   a sentence around an entry, which takes the place of {}
     candidates: clips that a text finds
     seeds:      of them, clips by which more are looked for

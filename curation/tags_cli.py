@@ -12,7 +12,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from filters.tag_fit import Fit, fit
+from filters.tags.fit import Fit, fit
 from manifests.schema import TAG_NAMES
 from manifests.store import read_clips
 

@@ -25,7 +25,7 @@ Labels = npt.NDArray[np.int32]
 
 @dataclass(frozen=True, slots=True)
 class Concepts:
-    """vectors: the column that is clustered: `descriptor` (how clips look), or `clip_embedding` of filters.clip
+    """vectors: the column that is clustered: `descriptor` (how clips look), or `clip_embedding` of filters.learned.clip
     count: number of clusters; 0 takes the square root of half the number of clips, the usual rule of thumb
     rounds, tries, seed: of the k-means; the best of several tries is taken
     sample: clips that the centroids are learnt from at most

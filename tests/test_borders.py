@@ -12,7 +12,7 @@ import pytest
 from PIL import Image as Pictures
 from PIL import ImageDraw, ImageFont
 
-from filters.borders import Letterbox
+from filters.looks.borders import Letterbox
 from manifests.films import shots
 from manifests.films.dressing import Crop, agreement, blurred, coded, framed, plain, striped
 from manifests.films.photos import NAMES

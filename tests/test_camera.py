@@ -10,10 +10,10 @@ import cv2
 import numpy as np
 import pytest
 
-from filters.camera import CameraMotion
-from filters.flow import TENTHS
-from filters.parallax import depth, looks
-from filters.shake import Shake
+from filters.motion.camera import CameraMotion
+from filters.motion.flow import TENTHS
+from filters.motion.parallax import depth, looks
+from filters.motion.shake import Shake
 from manifests.films import depth as stages
 from manifests.films import shots
 from manifests.films.depth import TRAVELS, TURNS, Stage

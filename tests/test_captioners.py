@@ -28,7 +28,7 @@ from captioners.text import CAMERA, Layout, training_text
 from curation import recipes
 from curation.captioning.asking import Asking, from_note, with_asked_tags
 from curation.captioning.kept import Kept, stage_of
-from filters.tags import QUESTIONS
+from filters.tags.negative import QUESTIONS
 from manifests.ids import fingerprint
 from manifests.schema import TAG_NAMES
 from manifests.store import Store

@@ -20,7 +20,7 @@ from curation.captioning.kept import NOT_YET
 from curation.folder import Folder
 from curation.progress import Board
 from curation.run import Result, caption, run
-from filters.tags import QUESTIONS
+from filters.tags.negative import QUESTIONS
 from manifests import packs
 from manifests.schema import TAG_NAMES
 from manifests.types import Frames

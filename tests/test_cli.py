@@ -179,7 +179,7 @@ def test_missing_weights_are_told_before_anything_is_decoded(films: Path, tmp_pa
     recipe.write_text(
         "import dataclasses\n"
         "from curation.recipes import embedded\n"
-        "from filters.raft import RaftMotion\n"
+        "from filters.motion.raft import RaftMotion\n"
         "def recipe():\n"
         "    raft = RaftMotion(weights='nowhere.pth')\n"
         "    return dataclasses.replace(embedded(), costly=(raft,), derived=(), rules=())\n"

@@ -20,12 +20,13 @@ torch = pytest.importorskip("torch")
 import open_clip  # noqa: E402
 
 from curation.measure import measure  # noqa: E402
-from filters import clip, weights  # noqa: E402
-from filters.clip import ClipEmbedding, ClipModel  # noqa: E402
-from filters.consistency import ClipConsistency  # noqa: E402
-from filters.embeddings import Preparation, embed, pick  # noqa: E402
-from filters.looks import LOOKS  # noqa: E402
-from filters.zero_shot import PersonClip  # noqa: E402
+from filters import weights  # noqa: E402
+from filters.learned import clip  # noqa: E402
+from filters.learned.clip import ClipEmbedding, ClipModel  # noqa: E402
+from filters.learned.consistency import ClipConsistency  # noqa: E402
+from filters.learned.embeddings import Preparation, embed, pick  # noqa: E402
+from filters.learned.zero_shot import PersonClip  # noqa: E402
+from filters.looks.frames import LOOKS  # noqa: E402
 from manifests.films.photos import photo  # noqa: E402
 from manifests.types import Clip, Frames, Image  # noqa: E402
 from tests import clip_models  # noqa: E402

@@ -16,7 +16,7 @@ from curation.recipe import check_columns
 from curation.recipes import embedded, find
 from curation.run import Result
 from dedup.vectors import unit
-from filters import taxonomy
+from filters.learned import taxonomy
 from tests.test_cli import vidcurate
 from tests.test_report import page
 from tests.test_similar import with_clip  # noqa: F401

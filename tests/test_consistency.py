@@ -9,8 +9,8 @@ import cv2
 import numpy as np
 import pytest
 
-from filters.consistency import ClipConsistency, TemporalConsistency
-from filters.looks import LOOKS
+from filters.learned.consistency import ClipConsistency, TemporalConsistency
+from filters.looks.frames import LOOKS
 from manifests.films import shots
 from manifests.films.photos import NAMES
 from manifests.films.shots import Shot
@@ -68,7 +68,7 @@ def test_the_least_similar_neighbours_count() -> None:
 
 def test_clip_consistency_is_the_cosine_of_neighbours(tmp_path: Path) -> None:
     pytest.importorskip("open_clip")
-    from filters.clip import ClipModel
+    from filters.learned.clip import ClipModel
     from tests import clip_models
 
     paths = clip_models.make(tmp_path)

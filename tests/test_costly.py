@@ -13,7 +13,7 @@ import pyarrow as pa
 import pytest
 
 from curation.measure import measure
-from filters.cuts import Cuts
+from filters.shots.cuts import Cuts
 from manifests import packs
 from manifests.films.film import Truth
 from manifests.media.again import look_again

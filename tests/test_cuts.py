@@ -9,8 +9,8 @@ import cv2
 import numpy as np
 import pytest
 
-from filters.cuts import LOOK, Cuts
-from filters.thumbs import Thumbs
+from filters.shots.cuts import LOOK, Cuts
+from filters.shots.thumbs import Thumbs
 from manifests.films.film import Film, Then, Truth, render
 from manifests.films.photos import photo
 from manifests.films.shots import MOVES, Shot, frames

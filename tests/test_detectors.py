@@ -23,9 +23,9 @@ from scenedetect.detectors import (
 
 from curation import recipes
 from curation.recipe import with_settings
-from filters import detectors, transnet
-from filters.cuts import Cuts
-from filters.jitter import Jitter
+from filters.shots import detectors, transnet
+from filters.shots.cuts import Cuts
+from filters.shots.jitter import Jitter
 from manifests.films.film import Film, Then, render
 from manifests.films.shots import Shot, frames
 from manifests.media.container import decode, open_film

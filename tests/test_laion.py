@@ -22,10 +22,10 @@ from curation import recipes  # noqa: E402
 from curation.recipe import with_settings  # noqa: E402
 from curation.run import run  # noqa: E402
 from filters import weights  # noqa: E402
-from filters.clip import ClipModel  # noqa: E402
-from filters.heads import read_head  # noqa: E402
-from filters.laion import LaionAesthetics  # noqa: E402
-from filters.zero_shot import Taxonomy  # noqa: E402
+from filters.learned.clip import ClipModel  # noqa: E402
+from filters.learned.heads import read_head  # noqa: E402
+from filters.learned.laion import LaionAesthetics  # noqa: E402
+from filters.learned.zero_shot import Taxonomy  # noqa: E402
 from manifests.films.film import Film, render  # noqa: E402
 from manifests.films.shots import Shot  # noqa: E402
 from tests import clip_models  # noqa: E402

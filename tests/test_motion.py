@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 from av.codec.context import Flags2
 
-from filters.changes import LUMA
-from filters.stillness import Stillness
-from filters.vectors import MotionVectors
-from filters.vmaf import VmafMotion
+from filters.motion.changes import LUMA
+from filters.motion.stillness import Stillness
+from filters.motion.vectors import MotionVectors
+from filters.motion.vmaf import VmafMotion
 from manifests.films import shots
 from manifests.films.film import write
 from manifests.films.photos import photo

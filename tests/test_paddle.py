@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 import yaml
 
-from filters.ocr import EmbeddedOcr, EngineError, OcrEngine, TextBox, bundled
-from filters.paddle import PaddleOcr, bundled_folder
-from filters.text import Text
+from filters.text.area import Text
+from filters.text.ocr import EmbeddedOcr, EngineError, OcrEngine, TextBox, bundled
+from filters.text.paddle import PaddleOcr, bundled_folder
 from manifests.films.dressing import lettered
 from manifests.types import Image
 from tests.test_text import CLIP, frames, moving

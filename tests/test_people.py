@@ -13,9 +13,9 @@ import av
 import numpy as np
 import pytest
 
-from filters.faces import Boxes, Faces, Haar, Looked, YuNet
-from filters.people import PERSON, Figures, People, Segmenter
-from filters.speech import RATE, Speech, speech
+from filters.people.faces import Boxes, Faces, Haar, Looked, YuNet
+from filters.people.presence import PERSON, Figures, People, Segmenter
+from filters.people.speech import RATE, Speech, speech
 from manifests.films import speakers
 from manifests.films.living import Scene
 from manifests.films.living import frames as living

@@ -13,9 +13,9 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from filters import raft
 from filters.batches import halving
-from filters.raft import RaftMotion
+from filters.motion import raft
+from filters.motion.raft import RaftMotion
 from manifests.types import Clip, Frames, Image, Signal
 
 torch = pytest.importorskip("torch")

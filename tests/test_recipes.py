@@ -15,10 +15,10 @@ from curation.recipes import find
 from curation.recipes.moviegen import AT_180
 from curation.report.numbers import funnel
 from curation.run import run
-from filters.laion import LaionAesthetics
-from filters.raft import RaftMotion
+from filters.learned.laion import LaionAesthetics
+from filters.motion.raft import RaftMotion
+from filters.motion.vectors import MotionVectors
 from filters.rules import Rule
-from filters.vectors import MotionVectors
 from manifests.films.film import Truth
 from manifests.schema import TAG_NAMES, may_be_null
 

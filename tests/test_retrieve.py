@@ -12,7 +12,7 @@ from curation.embedding import embedding_of
 from curation.folder import Folder
 from curation.recipes import moviegen
 from curation.retrieve import Retrieval, read_picked, retrieve
-from filters import taxonomy
+from filters.learned import taxonomy
 from manifests import families
 from tests.test_cli import sentence, vidcurate
 from tests.test_review import folder, table  # noqa: F401

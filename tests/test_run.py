@@ -346,7 +346,7 @@ def test_a_video_that_kills_its_worker_is_quarantined_alone(recipe: Recipe, tmp_
         render(Film(name, (Shot("cat", 1.5, "pan_left", 0.1, seed=ord(name[0])),), width=160, height=90), films)
     poison = identify([str(films / "bb.mp4")])[0].id
     (tmp_path / "mine.py").write_text(
-        "import dataclasses, os\nfrom curation import recipes\nfrom filters.exposure import Exposure\n"
+        "import dataclasses, os\nfrom curation import recipes\nfrom filters.looks.exposure import Exposure\n"
         "from manifests.types import Sampling\n"
         "@dataclasses.dataclass(frozen=True)\n"
         "class Killer(Exposure):\n"
@@ -381,7 +381,7 @@ def test_curate_is_all_of_it_in_python(client: Client, recipe: Recipe, tmp_path:
 
 
 def test_a_signal_that_fails_costs_only_its_own_columns(client: Client, recipe: Recipe, tmp_path: Path) -> None:
-    from filters.noise import Noise
+    from filters.looks.noise import Noise
 
     class Broken(Noise):
         def __call__(self, clips: Any, frames: Any) -> Any:

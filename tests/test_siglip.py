@@ -11,7 +11,7 @@ torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
 from torch import nn  # noqa: E402
 
-from filters.siglip import SiglipAesthetics, SiglipModel  # noqa: E402
+from filters.learned.siglip import SiglipAesthetics, SiglipModel  # noqa: E402
 from tests.test_clip import CLIP, CLOSE, frames, pictures, rgb  # noqa: E402
 from tests.test_signals import check_contract  # noqa: E402
 

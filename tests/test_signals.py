@@ -19,22 +19,22 @@ import pytest
 import captioners
 import dedup
 import filters
-from filters.aesthetics import PhotographicQuality
-from filters.blockiness import Blockiness
-from filters.camera import CameraMotion
-from filters.changes import LUMA
-from filters.colorfulness import Colorfulness
-from filters.contrast import Contrast
-from filters.exposure import Exposure
-from filters.flow import TENTHS
-from filters.jitter import Jitter
-from filters.motion import FlowMotion
-from filters.noise import Noise
-from filters.palette import Palette
-from filters.shake import Shake
-from filters.sharpness import Sharpness
-from filters.stillness import Stillness
-from filters.vmaf import VmafMotion
+from filters.looks.aesthetics import PhotographicQuality
+from filters.looks.blockiness import Blockiness
+from filters.looks.colorfulness import Colorfulness
+from filters.looks.contrast import Contrast
+from filters.looks.exposure import Exposure
+from filters.looks.noise import Noise
+from filters.looks.palette import Palette
+from filters.looks.sharpness import Sharpness
+from filters.motion.camera import CameraMotion
+from filters.motion.changes import LUMA
+from filters.motion.flow import TENTHS
+from filters.motion.flow_motion import FlowMotion
+from filters.motion.shake import Shake
+from filters.motion.stillness import Stillness
+from filters.motion.vmaf import VmafMotion
+from filters.shots.jitter import Jitter
 from manifests.films import shots
 from manifests.films.photos import photo
 from manifests.films.shots import Shot

@@ -58,7 +58,7 @@ def with_clip(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """A folder whose recipe measures CLIP embeddings, with a small random model."""
     pytest.importorskip("open_clip")
     from curation.recipes import embedded
-    from filters.clip import ClipEmbedding, ClipModel
+    from filters.learned.clip import ClipEmbedding, ClipModel
     from tests import clip_models
     from tests.conftest import two_workers
 
@@ -66,7 +66,8 @@ def with_clip(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     tiny = clip_models.make(folder)
     render(Film("one", (Shot("cat", 1.0), Shot("coffee", 1.0), Shot("rocket", 1.0))), folder / "films")
     (folder / "mine.py").write_text(
-        "import dataclasses\nfrom curation.recipes import embedded\nfrom filters.clip import ClipEmbedding, ClipModel\n"
+        "import dataclasses\nfrom curation.recipes import embedded\n"
+        "from filters.learned.clip import ClipEmbedding, ClipModel\n"
         f"def recipe():\n    model = ClipModel({tiny['json']!r}, {tiny['safetensors']!r})\n"
         "    return dataclasses.replace(embedded(), signals=(), derived=(), rules=(), costly=(ClipEmbedding(model),))\n"
     )

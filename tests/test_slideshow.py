@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 
 from curation import recipes
-from filters.flow import TENTHS
-from filters.slideshow import Slideshow
+from filters.motion.flow import TENTHS
+from filters.motion.slideshow import Slideshow
 from manifests.films import depth, living, shots
 from manifests.films.depth import Stage
 from manifests.films.living import Scene

@@ -13,7 +13,7 @@ import pyarrow as pa
 import pytest
 
 from curation import recipes
-from filters.subject import DetectedSubject, MovingArea, SalientArea, SubjectArea
+from filters.people.subject import DetectedSubject, MovingArea, SalientArea, SubjectArea
 from manifests.films.photos import photo
 from manifests.types import Clip, Frames, Image
 from tests.test_signals import check_contract

@@ -9,12 +9,12 @@ import cv2
 import numpy as np
 import pytest
 
-from filters.effects import Effects
-from filters.flashes import Flashes
-from filters.grid_steps import GridSteps
-from filters.moire import Moire
-from filters.picture import inside
-from filters.screen import Screen
+from filters.looks.grid_steps import GridSteps
+from filters.looks.picture import inside
+from filters.motion.flashes import Flashes
+from filters.tags.effects import Effects
+from filters.tags.moire import Moire
+from filters.tags.screen import Screen
 from manifests.films import living
 from manifests.films.film import write
 from manifests.films.living import Scene

@@ -13,9 +13,9 @@ import pytest
 from typer.testing import CliRunner
 
 from curation.cli import app
-from filters.tag_fit import FEATURES, best_threshold, fit, parts, regress
-from filters.tag_model import SHIPPED, Classifier, Feature, TagModel, load
-from filters.tags import QUESTIONS, NegativeTags, TagList, Thresholds
+from filters.tags.fit import FEATURES, best_threshold, fit, parts, regress
+from filters.tags.model import SHIPPED, Classifier, Feature, TagModel, load
+from filters.tags.negative import QUESTIONS, NegativeTags, TagList, Thresholds
 from manifests.schema import TAG_NAMES, TAGS
 from manifests.store import Store
 from manifests.types import Derived

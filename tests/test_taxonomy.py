@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from filters import taxonomy
+from filters.learned import taxonomy
 
 
 def test_there_are_exactly_600_and_no_two_are_alike() -> None:

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 from curation.measure import measure
-from filters.ocr import EmbeddedOcr, EngineError, TextBox, fitted
-from filters.text import Text, subtitled
+from filters.text.area import Text, subtitled
+from filters.text.ocr import EmbeddedOcr, EngineError, TextBox, fitted
 from manifests.films import shots
 from manifests.films.dressing import coded, lettered
 from manifests.films.photos import NAMES, photo

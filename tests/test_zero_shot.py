@@ -11,10 +11,10 @@ pytest.importorskip("open_clip")
 torch = pytest.importorskip("torch")
 import open_clip  # noqa: E402
 
-from filters import taxonomy  # noqa: E402
-from filters.clip import ClipEmbedding, ClipModel  # noqa: E402
-from filters.consistency import ClipConsistency  # noqa: E402
-from filters.zero_shot import PERSON, TAG_PROBES, PersonClip, Probe, Taxonomy, ZeroShotTags  # noqa: E402
+from filters.learned import taxonomy  # noqa: E402
+from filters.learned.clip import ClipEmbedding, ClipModel  # noqa: E402
+from filters.learned.consistency import ClipConsistency  # noqa: E402
+from filters.learned.zero_shot import PERSON, TAG_PROBES, PersonClip, Probe, Taxonomy, ZeroShotTags  # noqa: E402
 from manifests.schema import TAG_NAMES  # noqa: E402
 from manifests.types import Image  # noqa: E402
 from tests import clip_models  # noqa: E402

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from filters.cuts import Cuts
+from filters.shots.cuts import Cuts
 from manifests.media.container import decode, open_film
 from manifests.media.pixels import Picture
 from manifests.types import Boundary

@@ -23,7 +23,7 @@ from benchmarks.quality._pdq_sequences import Hashed, alike
 from dedup.agreement import Look
 from dedup.copies import Copies, Track, copy_pairs
 from dedup.fingerprint import Fingerprint, shrink
-from filters.cuts import Cuts
+from filters.shots.cuts import Cuts
 from manifests.media.container import open_film
 from manifests.media.scan import Pieces, Scan, Span
 from manifests.types import EVERY_FRAME, Image, MediaError, Sampling

@@ -16,14 +16,14 @@ import cv2
 import numpy as np
 
 from benchmarks.quality import Row, read_truth
-from filters.camera import CameraMotion
-from filters.changes import LUMA
-from filters.cuts import Cuts
-from filters.flow import TENTHS
-from filters.shake import Shake
-from filters.slideshow import Slideshow
-from filters.stillness import Stillness
-from filters.vmaf import VmafMotion
+from filters.motion.camera import CameraMotion
+from filters.motion.changes import LUMA
+from filters.motion.flow import TENTHS
+from filters.motion.shake import Shake
+from filters.motion.slideshow import Slideshow
+from filters.motion.stillness import Stillness
+from filters.motion.vmaf import VmafMotion
+from filters.shots.cuts import Cuts
 from manifests.films import depth
 from manifests.films.depth import TRAVELS, TURNS, Stage
 from manifests.media.container import open_film

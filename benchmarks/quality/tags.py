@@ -21,17 +21,17 @@ from benchmarks.quality import Row, counted, read_truth
 from curation.recipe import Recipe
 from curation.recipes.embedded import embedded
 from curation.run import run
-from filters.effects import Effects
-from filters.faces import Faces
-from filters.flashes import Flashes
-from filters.grid_steps import GridSteps
-from filters.moire import Moire
-from filters.people import People
-from filters.screen import Screen
-from filters.slideshow import Slideshow
-from filters.speech import Speech
-from filters.tags import NegativeTags
-from filters.text import Text
+from filters.looks.grid_steps import GridSteps
+from filters.motion.flashes import Flashes
+from filters.motion.slideshow import Slideshow
+from filters.people.faces import Faces
+from filters.people.presence import People
+from filters.people.speech import Speech
+from filters.tags.effects import Effects
+from filters.tags.moire import Moire
+from filters.tags.negative import NegativeTags
+from filters.tags.screen import Screen
+from filters.text.area import Text
 from manifests.schema import TAG_NAMES
 
 MEANT = {

@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 
 from benchmarks.quality import Row, counted, read_truth
-from filters.borders import Letterbox
-from filters.looks import LOOKS
-from filters.ocr import EmbeddedOcr
-from filters.overlay import Overlay
-from filters.text import Text
+from filters.looks.borders import Letterbox
+from filters.looks.frames import LOOKS
+from filters.text.area import Text
+from filters.text.ocr import EmbeddedOcr
+from filters.text.watermark import Overlay
 from manifests.films.dressing import (
     LOGOS,
     PLACES,

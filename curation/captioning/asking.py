@@ -15,7 +15,7 @@ from captioners.rewriting import Rewrite
 from captioners.servers import base_url
 from captioners.tags import AskedTags
 from curation.recipe import Recipe
-from filters.tags import QUESTIONS, NegativeTags, TagList, Thresholds
+from filters.tags.negative import QUESTIONS, NegativeTags, TagList, Thresholds
 
 HOW = ("direct", "film", "frames", "ends", "mix")
 """direct: a video LLM sees the frames; film: it is sent the clip as a film; frames: one every 2 s is captioned, and a

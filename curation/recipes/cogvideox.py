@@ -8,10 +8,10 @@ import pyarrow.compute as pc
 
 from curation.recipe import Recipe, Subset
 from curation.recipes.embedded import embedded, tag_rules
-from filters.laion import LaionAesthetics
-from filters.overlay import Overlay
+from filters.learned.laion import LaionAesthetics
+from filters.people.speech import Speech
 from filters.rules import Rule
-from filters.speech import Speech
+from filters.text.watermark import Overlay
 from manifests.media.scan import Pieces
 
 

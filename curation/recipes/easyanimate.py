@@ -9,14 +9,14 @@ import pyarrow.compute as pc
 
 from curation.recipe import Recipe
 from curation.recipes.embedded import TAG_SIGNALS, embedded
-from filters.consistency import ClipConsistency
-from filters.cuts import Cuts
-from filters.farneback import FarnebackMotion
-from filters.laion import LaionAesthetics
-from filters.ocr import EmbeddedOcr
-from filters.raft import RaftMotion
+from filters.learned.consistency import ClipConsistency
+from filters.learned.laion import LaionAesthetics
+from filters.motion.farneback import FarnebackMotion
+from filters.motion.raft import RaftMotion
 from filters.rules import Rule
-from filters.text import Text
+from filters.shots.cuts import Cuts
+from filters.text.area import Text
+from filters.text.ocr import EmbeddedOcr
 from manifests.buckets import TokenBuckets
 from manifests.media.scan import Pieces
 from manifests.types import Signal

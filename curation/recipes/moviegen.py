@@ -14,14 +14,14 @@ from dedup.copies import Copies
 from dedup.quotas import Quota
 from dedup.resample import Resample
 from dedup.sscd import Sscd
-from filters.clip import ClipEmbedding
-from filters.cuts import Cuts
 from filters.draw import Draw
-from filters.laion import LaionAesthetics
-from filters.people import People
+from filters.learned.clip import ClipEmbedding
+from filters.learned.laion import LaionAesthetics
+from filters.motion.vectors import MotionVectors
+from filters.people.presence import People
+from filters.people.subject import MovingArea, SalientArea, SubjectArea
 from filters.rules import Rule
-from filters.subject import MovingArea, SalientArea, SubjectArea
-from filters.vectors import MotionVectors
+from filters.shots.cuts import Cuts
 from manifests.buckets import MOVIE_GEN_SFT_LENGTHS, Buckets
 from manifests.media.scan import Pieces
 from manifests.reviews import KEEP

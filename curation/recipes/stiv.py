@@ -6,9 +6,9 @@ import dataclasses
 
 from curation.recipe import Recipe, Subset
 from curation.recipes.embedded import embedded
-from filters.clip import VIT_L_14
-from filters.consistency import ClipConsistency
-from filters.laion import LaionAesthetics
+from filters.learned.clip import VIT_L_14
+from filters.learned.consistency import ClipConsistency
+from filters.learned.laion import LaionAesthetics
 from filters.rules import Rule
 from manifests.media.scan import Pieces
 

@@ -1,0 +1,1 @@
+"""Photographic measures of frames, and the bars around them."""

@@ -1,0 +1,1 @@
+"""How much moves, what the camera does, and whether a clip is a film at all or a row of stills."""

@@ -12,7 +12,7 @@ import torch
 from diffusers.models.embeddings import get_3d_rotary_pos_embed
 from torch import Tensor, nn
 
-from benchmarks.models import Pair, Work, same_weights
+from benchmarks.pairs import Pair, Work, same_weights
 from generator.dit import sizes
 from generator.dit.cogvideox import CogVideoXTransformer, DitConfig
 from generator.dit.easyanimate import EasyAnimateConfig, EasyAnimateTransformer

@@ -28,7 +28,6 @@ import statistics
 import time
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +35,9 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from benchmarks import dit_pairs, vae_pairs
 from benchmarks.curate import machine
+from benchmarks.pairs import Pair, Work
 from curation.job import peak_memory_mb
 
 TARGETS = {"cpu": {"time, ours / theirs": 1.05, "memory, ours / theirs": 1.0}, "cuda": {"time, ours / theirs": 1.0}}
@@ -45,41 +46,8 @@ _MMAP_THRESHOLD = -3  # glibc's M_MMAP_THRESHOLD
 _PEAKS = {"H100": 989.0, "H200": 989.0, "A100": 312.0}  # dense bfloat16, TFLOP/s
 
 
-@dataclass(frozen=True, slots=True)
-class Work:
-    """One thing that both models do. ours, theirs: given the model and its input. grad: with a backward pass."""
-
-    name: str
-    ours: Callable[[nn.Module, Any], Any]
-    theirs: Callable[[nn.Module, Any], Any]
-    grad: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Pair:
-    """models: (size) -> ours and theirs, with the same weights. inputs: (size) -> what all work is given."""
-
-    name: str
-    models: Callable[[str], tuple[nn.Module, nn.Module]]
-    inputs: Callable[[str], Any]
-    work: tuple[Work, ...]
-
-
 def pairs() -> tuple[Pair, ...]:
-    from benchmarks import dit_pairs, vae_pairs
-
     return (*vae_pairs.PAIRS, *dit_pairs.PAIRS)
-
-
-def same_weights(ours: nn.Module, theirs: nn.Module) -> tuple[nn.Module, nn.Module]:
-    """Both with small random weights that keep activations in range, in training mode's precision, without dropout."""
-    torch.manual_seed(0)
-    with torch.no_grad():
-        for parameter in theirs.parameters():
-            if parameter.ndim > 1:
-                parameter.normal_(0, parameter[0].numel() ** -0.5)
-    ours.load_state_dict(theirs.state_dict())
-    return ours.eval(), theirs.eval()
 
 
 def moved(x: Any, device: str, dtype: torch.dtype) -> Any:

@@ -9,7 +9,7 @@ import diffusers
 import torch
 from torch import Tensor, nn
 
-from benchmarks.models import Pair, Work, same_weights
+from benchmarks.pairs import Pair, Work, same_weights
 from generator.vae import sizes
 from generator.vae.cogvideox import CogVideoXVae
 from generator.vae.image import ImageVae

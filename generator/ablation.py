@@ -29,7 +29,7 @@ from generator.dit.conditions import whole_patches
 from generator.dit.costs import patch_of
 from generator.interop import load
 from generator.measures import heldout_loss, matched_times, vae_scores
-from generator.recipes import Recipe
+from generator.recipe import Recipe
 from generator.systems.base import Batch
 from manifests.types import MediaError
 

@@ -22,7 +22,7 @@ from generator.data import Row
 from generator.options import Options
 from generator.parallel import ALONE, World
 from generator.progress import Progress
-from generator.recipes import Recipe
+from generator.recipe import Recipe
 from manifests.ids import describe, fingerprint
 
 _KEEP = 2

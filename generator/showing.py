@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from generator.caches import Pixels, pixel_batch
 from generator.feed import order
 from generator.progress import Progress
-from generator.recipes import Recipe
+from generator.recipe import Recipe
 from generator.sample import sample_videos, to_pixels, write_mp4
 from generator.systems.base import System
 

@@ -8,7 +8,7 @@ import torch
 
 from generator import systems
 from generator.draws import seed_of
-from generator.recipes import Recipe, Stage
+from generator.recipe import Recipe, Stage
 from generator.systems.base import System
 from generator.systems.carry import carried, transplant
 

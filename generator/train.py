@@ -34,7 +34,7 @@ from generator.material import Material, spread
 from generator.options import Options
 from generator.parallel import World, plan, world
 from generator.progress import Progress, listener
-from generator.recipes import Recipe, Stage
+from generator.recipe import Recipe, Stage
 from generator.recompute import compile_blocks, recompute
 from generator.run import Run, forget
 from generator.showing import draw_samples, show_reconstructions

@@ -20,7 +20,7 @@ from curation.ablate.page import write_page
 from curation.ablate.published import PUBLISHED, Published
 from curation.ablate.statistics import Interval, interval, student, uncovered
 from generator import recipes
-from generator.recipes import Recipe
+from generator.recipe import Recipe
 from manifests.store import Store, read_clips
 from tests.generator_films import FPS, draw_clip, one_thread, write_film  # noqa: F401  (used by being here)
 from tests.test_generator_train import quiet, tiny

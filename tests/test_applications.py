@@ -23,7 +23,7 @@ from generator import applications, recipes, systems
 from generator.applications import make
 from generator.draws import Draws
 from generator.inputs import read_film, read_image
-from generator.recipes import Recipe
+from generator.recipe import Recipe
 from generator.sample import write_mp4
 from generator.systems.base import Batch
 from generator.systems.given import draw_given, held, latents_given, learnt

@@ -16,7 +16,7 @@ from generator import recipes, systems
 from generator.applications import make
 from generator.draws import Draws
 from generator.inputs import read_film, read_whole
-from generator.recipes import Recipe
+from generator.recipe import Recipe
 from generator.systems.base import Batch, Shown
 from generator.systems.carry import carried
 from generator.systems.upsampler import UpsamplerSystem

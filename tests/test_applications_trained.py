@@ -16,7 +16,7 @@ import torch
 
 from generator import recipes, systems
 from generator.applications import make
-from generator.recipes import Recipe, Stage
+from generator.recipe import Recipe, Stage
 from generator.train import train
 from generator.trained import Trained, Wish
 from tests.generator_films import FPS, one_thread, write_film, write_manifest  # noqa: F401  (one: used by being here)

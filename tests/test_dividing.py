@@ -31,7 +31,7 @@ from generator.options import Options
 from generator.parallel import ALONE, World, full, world
 from generator.parallel.context import share
 from generator.parallel.world import mesh_of
-from generator.recipes import Recipe
+from generator.recipe import Recipe
 from generator.recompute import compile_blocks, recompute
 from generator.run import Run
 from generator.systems.base import Batch, Packed

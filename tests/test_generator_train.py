@@ -23,7 +23,7 @@ from generator import train as training
 from generator.checkpoint import load_state
 from generator.data import DataConfig
 from generator.loop import Learnt
-from generator.recipes import Recipe, Stage
+from generator.recipe import Recipe, Stage
 from generator.sample import sample_videos, to_pixels, write_mp4
 from generator.train import train
 from tests.generator_films import make_manifest, one_thread  # noqa: F401  (used by being here)

@@ -16,7 +16,7 @@ import torch
 from generator import recipes, systems
 from generator.data import DataConfig
 from generator.published.moviegen import moviegen_t2i, moviegen_tae
-from generator.recipes import Recipe, Stage, VaeStage
+from generator.recipe import Recipe, Stage, VaeStage
 from generator.train import train
 from generator.vae import sizes as vaes
 from tests.generator_films import make_manifest, one_thread  # noqa: F401  (used by being here)

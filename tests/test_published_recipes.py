@@ -13,7 +13,7 @@ from generator.dit import sizes
 from generator.published import PUBLISHED
 from generator.published.cogvideox import TEN_SECONDS
 from generator.published.costs import hours, tokens
-from generator.recipes import Recipe
+from generator.recipe import Recipe
 from generator.systems.carry import carried, transplant
 from generator.systems.given import learnt
 from generator.vae import sizes as vaes

@@ -19,7 +19,8 @@ from generator import recipes, systems
 from generator.dit import sizes
 from generator.draws import Draws
 from generator.encoders import Encoder, LoadedEncoder, byt5, metaclip, t5_xxl, t5_xxl_masked, ul2
-from generator.recipes import Recipe, Stage, Training
+from generator.optimising import Training
+from generator.recipe import Recipe, Stage
 from generator.systems.base import Batch, System
 from generator.systems.cogvideox import CogVideoX
 from generator.systems.easyanimate import EasyAnimate

@@ -20,7 +20,8 @@ from generator.dit import sizes
 from generator.draws import Draws
 from generator.feed import Loading
 from generator.material import Material
-from generator.recipes import Recipe, Stage, Training
+from generator.optimising import Training
+from generator.recipe import Recipe, Stage
 from generator.sample import sample_videos
 from generator.systems.carry import carried, transplant
 from generator.systems.cogvideox import CogVideoX

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from generator import recipes, systems
 from generator.draws import Draws
+from generator.recipe import Recipe
 from generator.systems.base import Batch, Dropping, Known, System
 from generator.systems.given import TASKS, draw_given, given
 from tests.by_heart import learn_by_heart
@@ -20,7 +21,7 @@ from tests.generator_films import one_thread  # noqa: F401  (used by being here)
 NAMES = ("tiny_cogvideox", "tiny_moviegen", "tiny_stiv", "tiny_easyanimate")
 
 
-def batch_of(recipe: recipes.Recipe, count: int = 4) -> Batch:
+def batch_of(recipe: Recipe, count: int = 4) -> Batch:
     generator = torch.Generator().manual_seed(0)
     mean = torch.randn(count, recipe.vae.latent_channels, *recipe.latents, generator=generator)
     video = torch.rand(count, 3, recipe.data.frames, recipe.data.size, recipe.data.size, generator=generator) * 2 - 1
@@ -30,7 +31,7 @@ def batch_of(recipe: recipes.Recipe, count: int = 4) -> Batch:
     return Batch(latents, texts, list(range(count)), lambda: video, micro)
 
 
-def built(recipe: recipes.Recipe, **changes: Any) -> System:
+def built(recipe: Recipe, **changes: Any) -> System:
     torch.manual_seed(0)
     system: System = dataclasses.replace(recipe.system, **changes).build()
     return system

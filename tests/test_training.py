@@ -18,7 +18,7 @@ import generator
 from generator import recipes, systems
 from generator.checkpoint import load_schedule, load_state
 from generator.loop import learning_rate
-from generator.recipes import Recipe, Stage
+from generator.recipe import Recipe, Stage
 from generator.sample import sample_videos
 from generator.train import train
 from tests.generator_films import make_manifest

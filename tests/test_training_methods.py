@@ -31,7 +31,7 @@ from generator.lora import FILE, Adapter, Lora
 from generator.optimising import Training, learning_rate, make_optimizer, plateaus
 from generator.options import Options
 from generator.parallel import ALONE
-from generator.recipes import Recipe
+from generator.recipe import Recipe
 from generator.recompute import compile_blocks, recompute
 from generator.run import Run
 from generator.systems.base import Batch, System

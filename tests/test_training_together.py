@@ -16,7 +16,7 @@ from generator import recipes
 from generator.launch import launch
 from generator.lora import FILE, Lora
 from generator.options import Options
-from generator.recipes import Recipe, Stage
+from generator.recipe import Recipe, Stage
 from generator.train import train
 from tests.generator_films import make_manifest, one_thread  # noqa: F401  (used by being here)
 

@@ -26,7 +26,7 @@ from manifests.ids import fingerprint
 
 if TYPE_CHECKING:
     from generator.ablation import HeldClips, Scores
-    from generator.recipes import Recipe
+    from generator.recipe import Recipe
 
 _OF_VAES = ("vae", "vae_stages")
 _FIXED = ("data", "seed", "name", "samples")

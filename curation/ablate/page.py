@@ -10,8 +10,8 @@ import numpy as np
 
 from curation.ablate.compare import ALL, Comparison, Report
 from curation.ablate.published import PUBLISHED, found_for
-from curation.report.page import environment
 from curation.report.plots import Plot, line_plot, span_plot
+from curation.report.rendering import environment
 
 
 def write_page(report: Report) -> Path:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from curation.report import pictures
-from curation.report.page import environment
+from curation.report.rendering import environment
 from manifests.store import Store
 
 if TYPE_CHECKING:

@@ -9,13 +9,12 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from jinja2 import Environment, PackageLoader
 
 from curation.recipe import Recipe
 from curation.report import checked, corpus, numbers, pictures
 from curation.report.pictures import Row, Rows
+from curation.report.rendering import environment
 from curation.report.training import read_training
-from manifests.media.container import base_name
 from manifests.store import Store
 
 SHEET = 24
@@ -114,16 +113,4 @@ def _copy_groups(clips: pa.Table, rows: Rows) -> list[tuple[list[Row], int]]:
         members = np.flatnonzero(np.asarray(pc.fill_null(pc.equal(clips["copy_group"], group), False)))
         copies = np.asarray(pc.is_valid(clips["copy_of"].take(pa.array(members))))
         made.append((rows.at(members[np.argsort(copies, kind="stable")][:PER_GROUP]), count))
-    return made
-
-
-def environment() -> Environment:
-    """Templates of this package, with filters for names, times and numbers; all text is escaped."""
-    made = Environment(loader=PackageLoader("curation.report"), autoescape=True, trim_blocks=True, lstrip_blocks=True)
-    made.filters["name"] = base_name
-    made.filters["clock"] = lambda us: f"{us // 60_000_000}:{us / 1e6 % 60:04.1f}" if us >= 6e7 else f"{us / 1e6:.1f} s"
-    made.filters["short"] = lambda v: f"{v:.3g}"
-    made.filters["lasting"] = lambda hours: (
-        f"{hours:,.0f} h" if hours >= 10 else f"{hours:.2f} h" if hours >= 1 else f"{60 * hours:.1f} min"
-    )
     return made

@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from curation.report.plots import Plot, Series, line_plot
+from curation.report.rendering import environment
 from manifests.media.container import decode, open_film
 from manifests.types import MediaError
 
@@ -92,8 +93,6 @@ def read_training(folder: Path) -> Training | None:
 def write_training(folder: Path) -> Path:
     """Writes report.html into a training folder; training.html where the folder has a report of a run already. Raises
     ValueError where there is no training."""
-    from curation.report.page import environment
-
     training = read_training(folder)
     if training is None:
         raise ValueError(f"{folder}: no training here; give the folder that `vidcurate train --out` wrote.")

@@ -8,7 +8,8 @@ from generator.data import DataConfig
 from generator.dit import sizes
 from generator.dit.cogvideox import DitConfig
 from generator.encoders import t5_xxl
-from generator.recipes import Recipe, Stage, Training
+from generator.optimising import Training
+from generator.recipe import Recipe, Stage
 from generator.systems.base import Dropping
 from generator.systems.cogvideox import CogVideoX
 from generator.vae import sizes as vae_sizes

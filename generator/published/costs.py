@@ -14,7 +14,7 @@ import torch
 
 from generator.data import DataConfig
 from generator.dit.costs import cost, patch_of
-from generator.recipes import Recipe, Stage
+from generator.recipe import Recipe, Stage
 from generator.vae import sizes as vae_sizes
 
 _SUSTAINED = 0.4 * 989e12

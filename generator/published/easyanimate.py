@@ -7,7 +7,8 @@ from dataclasses import replace
 from generator.data import DataConfig
 from generator.dit import sizes
 from generator.encoders import t5_xxl_masked
-from generator.recipes import Recipe, Stage, Training
+from generator.optimising import Training
+from generator.recipe import Recipe, Stage
 from generator.systems.easyanimate import EasyAnimate
 from generator.vae import sizes as vae_sizes
 from manifests.buckets import TokenBuckets

@@ -7,7 +7,8 @@ from dataclasses import replace
 from generator.data import DataConfig
 from generator.dit import sizes
 from generator.encoders import byt5, metaclip, ul2
-from generator.recipes import Recipe, Stage, Training, VaeStage
+from generator.optimising import Training
+from generator.recipe import Recipe, Stage, VaeStage
 from generator.systems.moviegen import MovieGen
 from generator.vae import losses
 from generator.vae import sizes as vae_sizes

@@ -8,7 +8,8 @@ from generator.data import DataConfig
 from generator.dit import sizes
 from generator.dit.stiv import StivConfig
 from generator.encoders import clip_big_g
-from generator.recipes import Recipe, Stage, Training
+from generator.optimising import Training
+from generator.recipe import Recipe, Stage
 from generator.systems.stiv import Stiv
 from generator.vae import sizes as vae_sizes
 

@@ -11,7 +11,7 @@ from generator.data import DataConfig
 from generator.dit import sizes
 from generator.dit.stiv import StivConfig
 from generator.published.stiv import HOW, VIDEO, low, of_stages, systems_of
-from generator.recipes import Recipe, Stage
+from generator.recipe import Recipe, Stage
 from generator.systems.base import Dropping
 from manifests.buckets import Buckets, Length
 

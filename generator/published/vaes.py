@@ -8,8 +8,9 @@ from typing import Any
 from generator.data import DataConfig
 from generator.dit import sizes
 from generator.encoders import t5_xxl_masked
+from generator.optimising import Training
 from generator.published.moviegen import moviegen_tae
-from generator.recipes import Recipe, Training, VaeStage
+from generator.recipe import Recipe, VaeStage
 from generator.systems.easyanimate import EasyAnimate
 from generator.vae import losses
 from generator.vae import sizes as vae_sizes

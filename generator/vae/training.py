@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from generator.draws import Draws
 from generator.feed import of_images
 from generator.loop import Learnt
-from generator.recipes import VaeStage
+from generator.recipe import VaeStage
 from generator.vae.discriminators import Clips, Patches
 from generator.vae.losses import VaeObjective
 from generator.vae.perceptual import perceptual

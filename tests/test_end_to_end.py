@@ -69,6 +69,7 @@ def test_end_to_end_curates_trains_and_samples(curated: Result, tmp_path: Path) 
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1500)
 def test_the_demo_learns(tmp_path: Path) -> None:
     """The whole demo on a fixed seed; VAE and DiT losses go down."""
     command = [sys.executable, "-m", "curation.demo", "--out", str(tmp_path / "demo")]

@@ -40,6 +40,7 @@ def scanned(out: Path, film: Path) -> tuple[int, float]:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1500)
 def test_two_hours_cost_what_ten_minutes_cost(tmp_path: Path) -> None:
     """One shot without a cut, the worst case: nothing but the longest piece closes a clip."""
     shot = Shot("temple", 60.0, "static", actors=3)

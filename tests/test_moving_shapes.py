@@ -31,7 +31,7 @@ from tests.generator_films import (  # noqa: F401  (one_thread: used by being he
     write_film,
 )
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1500)]
 RECIPE = dataclasses.replace(recipes.tiny_cogvideox(), samples=0)
 
 

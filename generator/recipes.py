@@ -57,7 +57,7 @@ def tiny_cogvideox() -> Recipe:
 # shows in the picture, and a transformer makes such errors.
 _PLAIN = LossConfig(l2=50.0, perceptual=0.0, kl=3e-5)
 # Many small steps learn more from as many pixels than few large ones, and stills cost the least of all.
-_STILLS = Training(steps=1000, batch=4, lr=3e-3, warmup=10, log_every=10, checkpoint_every=200)
+_STILLS = Training(steps=1000, batch=4, lr=3e-3, warmup=10, betas=(0.9, 0.99), log_every=10, checkpoint_every=200)
 _CLIPS = replace(_STILLS, steps=80, batch=2, lr=1e-3)
 _DIT = Training(steps=3000, batch=8, lr=2e-3, warmup=20, ema=0.99, log_every=10, checkpoint_every=200)
 

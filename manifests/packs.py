@@ -65,7 +65,7 @@ def table(clip_ids: Sequence[str], packed: Sequence[tuple[Frames, list[bytes]]])
 def holds(pack: Sampling, want: Sampling) -> bool:
     """Whether `want` can be served from a pack made under the sampling `pack`: its frames, or evenly spread ones of
     them, possibly larger than asked for."""
-    plain = want.color and not (want.crop or want.vectors or want.audio)
+    plain = want.color and not (want.crop or want.coded or want.audio)
     few = not pack.cap or (want.cap and want.cap <= pack.cap)
     return plain and want.fps == pack.fps and 0 < want.short <= pack.short and bool(few)
 

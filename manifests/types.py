@@ -45,7 +45,8 @@ class Sampling:
     cap:    at most so many frames of a clip, evenly spread over it (0: no cap)
     color:  BGR; otherwise luma alone, as coded
     crop:   the central square of at most so many pixels (0: the whole picture), aligned to the 16-pixel coding grid
-    vectors: no pixels but the codec's motion vectors: each "image" is their mean length, (1,), or (0,) without any
+    coded:  no pixels but what the encoder chose, "vectors" or "quantizer": each "image" is the mean length of motion
+            vectors or the mean quantiser, (1,), or (0,) where the codec tells none
     audio:  no pixels but sound: the one "image" is mono int16 (samples,) at so many samples a second; none where the
             film has no sound. Only for costly signals
 
@@ -58,7 +59,7 @@ class Sampling:
     cap: int = 0
     color: bool = False
     crop: int = 0
-    vectors: bool = False
+    coded: str = ""
     audio: int = 0
 
 

@@ -63,7 +63,7 @@ def test_a_silent_film_and_a_missing_file(demo: tuple[Path, dict[str, Truth]], t
 
 
 def test_looking_again_sees_what_the_scan_saw(demo: tuple[Path, dict[str, Truth]]) -> None:
-    wants = [Sampling(4.0, 96, cap=5, color=True), Sampling(EVERY_FRAME, 48), Sampling(EVERY_FRAME, 0, vectors=True)]
+    wants = [Sampling(4.0, 96, cap=5, color=True), Sampling(EVERY_FRAME, 48), Sampling(EVERY_FRAME, 0, coded="vectors")]
     path = demo[1]["studio"].path
     with open_film(path) as film:
         found = Scan(film, Cuts().start(film.fps), wants, Pieces())

@@ -382,7 +382,7 @@ def test_motion_vectors_are_those_of_the_motion(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     scene = cv2.resize(rng.integers(0, 256, (60, 60, 3), dtype=np.uint8), (480, 480), interpolation=cv2.INTER_CUBIC)
     write(tmp_path / "v.mp4", [scene[4 * k : 4 * k + 192, 3 * k : 3 * k + 256] for k in range(40)], 25.0)
-    wants = (Sampling(EVERY_FRAME, 0, vectors=True),)
+    wants = (Sampling(EVERY_FRAME, 0, coded="vectors"),)
     (span,) = spans(tmp_path / "v.mp4", At(), wants=wants)
     lengths = span.frames[wants[0]].images
     assert len(lengths) == 40 and len(lengths[0]) == 0
@@ -394,6 +394,25 @@ def test_motion_vectors_are_those_of_the_motion(tmp_path: Path) -> None:
 
 def test_codecs_without_motion_vectors_give_none(tmp_path: Path) -> None:
     path = write_video(tmp_path / "v.webm", codec="libvpx-vp9")
-    wants = (Sampling(EVERY_FRAME, 0, vectors=True),)
+    wants = (Sampling(EVERY_FRAME, 0, coded="vectors"),)
     (span,) = spans(path, At(), wants=wants)
     assert all(len(length) == 0 for length in span.frames[wants[0]].images)
+
+
+def test_quantizers_are_those_that_the_encoder_was_told(tmp_path: Path) -> None:
+    """x264 at a constant quantiser codes frames that others are predicted from two to three steps finer."""
+    rng = np.random.default_rng(0)
+    noise = [rng.integers(0, 256, (128, 192, 3), dtype=np.uint8) for _ in range(8)]
+    wants = (Sampling(EVERY_FRAME, 0, coded="quantizer"),)
+    for told in (20, 46):
+        with av.open(str(tmp_path / f"{told}.mp4"), "w") as file:
+            stream = file.add_stream("libx264", rate=25, options={"qp": str(told)})
+            stream.width, stream.height, stream.pix_fmt = 192, 128, "yuv420p"
+            for image in noise:
+                file.mux(stream.encode(av.VideoFrame.from_ndarray(image, format="bgr24")))
+            file.mux(stream.encode())
+        (span,) = spans(tmp_path / f"{told}.mp4", At(), wants=wants)
+        means = np.concatenate(span.frames[wants[0]].images)
+        assert len(means) == 8 and np.all(np.abs(means - told) <= 3), means
+    (span,) = spans(write_video(tmp_path / "v.webm", codec="libvpx-vp9"), At(), wants=wants)
+    assert all(len(mean) == 0 for mean in span.frames[wants[0]].images), "VP9 counts in other steps"

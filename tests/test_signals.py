@@ -62,7 +62,7 @@ def frames(images: Sequence[Image], fps: float = 10.0) -> Frames:
 
 def shaped(want: Sampling, pictures: Sequence[Image]) -> list[Image]:
     """Pictures as the walk would give them to a signal that wants `want`."""
-    if want.vectors:  # the first frame of a film is coded by itself
+    if want.coded:  # the first frame of a film is coded by itself
         return [np.full(min(k, 1), k, np.float32) for k in range(len(pictures))]
     gray = [p if want.color else np.asarray(cv2.cvtColor(p, cv2.COLOR_BGR2GRAY), np.uint8) for p in pictures]
     return [np.ascontiguousarray(g[: want.crop, : want.crop]) if want.crop else g for g in gray]

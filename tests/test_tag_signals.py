@@ -11,6 +11,7 @@ import pytest
 
 from filters.looks.grid_steps import GridSteps
 from filters.looks.picture import inside
+from filters.looks.quantizer import Quantizer
 from filters.motion.flashes import Flashes
 from filters.tags.effects import Effects
 from filters.tags.moire import Moire
@@ -174,9 +175,12 @@ def test_starved_coding_leaves_steps_on_its_grid(tmp_path: Path) -> None:
     for crf in (20, 50):
         path = tmp_path / f"{crf}.mp4"
         write(path, pictures, FPS, crf)
-        frames = look_again(str(path), 0, 2_000_000, [GridSteps.wants])[GridSteps.wants]
-        found.append(GridSteps()([CLIP], [frames])["grid_steps"][0])
-    assert found[0] < 1.4 and found[1] > 1.6
+        frames = look_again(str(path), 0, 2_000_000, [GridSteps.wants, Quantizer.wants])
+        steps = GridSteps()([CLIP], [frames[GridSteps.wants]])["grid_steps"][0]
+        found.append((steps, Quantizer()([CLIP], [frames[Quantizer.wants]])["quantizer"][0]))
+    (fine, low), (coarse, high) = found
+    assert fine < 1.4 and coarse > 1.6
+    assert 14 < low < 30 and 44 < high <= 51
 
 
 def test_grid_steps_of_drawn_blocks_and_of_a_wall() -> None:

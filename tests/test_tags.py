@@ -16,6 +16,8 @@ from curation.cli import app
 from filters.tags.fit import FEATURES, best_threshold, fit, parts, regress
 from filters.tags.model import SHIPPED, Classifier, Feature, TagModel, load
 from filters.tags.negative import QUESTIONS, NegativeTags, TagList, Thresholds
+from manifests.films.tagged import UNSEEN, tagged_films
+from manifests.films.tricks import TRICKS
 from manifests.schema import TAG_NAMES, TAGS
 from manifests.store import Store
 from manifests.types import Derived
@@ -94,6 +96,52 @@ def test_the_shipped_weights_read_columns_that_signals_measure() -> None:
             assert feature.column in measured, feature.column
             assert feature.weight * feature.sign >= 0, "no weight goes against its sign"
     assert SHIPPED.with_suffix(".md").read_text().startswith("# "), "weights ship with a card"
+
+
+# -- the shipped weights ----------------------------------------------------------------------------------------------
+
+FILM = {
+    "seam": 0.4, "seam_moving": 0.3, "inset_frame": 0.0, "mirrored": 0.2, "repeated": 0.1, "cold_colors": -0.4,
+    "flashes_per_s": 0.0, "border_kind": None, "letterbox_fraction": 0.0, "few_colors": 0.3, "ruled_lines": 0.0,
+    "tilted_screen": 0.0, "text_area": 0.0, "talking_head": 0.0, "static_fraction": 0.0, "slideshow": 0.0,
+    "motion_vmaf": 2.0, "shake": 8.0, "sharpness": 0.7, "noise": 0.5, "grid_steps": 0.5, "exposure": 0.45,
+    "contrast": 0.65, "aesthetic_photo": 0.85, "speech_fraction": None, "still_area": 0.3, "moire": 1.8,
+    "flat_area": 0.2, "quantizer": 24.0,
+}  # fmt: skip
+"""What a plain film measures."""
+
+
+@pytest.mark.parametrize(
+    ("traces", "carried"),
+    [
+        ({}, set()),
+        ({"mirrored": 1.0}, {"editing"}),
+        ({"seam": 1.0, "seam_moving": 0.75}, {"editing"}),
+        ({"inset_frame": 1.0}, {"editing"}),
+        ({"letterbox_fraction": 0.6, "border_kind": "plain"}, {"editing"}),
+        ({"letterbox_fraction": 0.36, "border_kind": "blurred"}, {"editing"}),
+        ({"cold_colors": 0.5}, {"editing"}),
+        ({"cold_colors": 0.15}, set()),
+        ({"quantizer": 46.0}, {"low_quality"}),
+        # Of equal mean luma: a place that is dark all over, and one with lamps in it.
+        ({"exposure": 0.14, "contrast": 0.33, "aesthetic_photo": 0.65}, {"low_quality"}),
+        ({"exposure": 0.16, "contrast": 0.75, "aesthetic_photo": 0.85}, set()),
+        ({"exposure": 0.58, "contrast": 0.38, "aesthetic_photo": 0.74}, set()),  # a pale room is no dark one
+        ({"slideshow": 1.0, "motion_vmaf": 0.4}, {"no_motion_connectivity"}),
+    ],
+)
+def test_one_clear_trace_is_enough_for_a_tag(traces: dict[str, Any], carried: set[str]) -> None:
+    table = clips(**{name: [value] for name, value in (FILM | traces).items()})
+    assert set(NegativeTags()(table)["tags"][0].as_py()) == carried
+
+
+def test_edits_that_leave_no_trace_are_not_taught() -> None:
+    films = tagged_films(13, 1)
+    assert {f.kind: f.labels["editing"] for f in films if f.name.startswith("editing")} == {
+        kind: None if kind in UNSEEN else True for kind in TRICKS
+    }
+    credits = next(f for f in films if f.kind == "credits")
+    assert credits.labels["no_motion_connectivity"] is False, "credits roll"
 
 
 # -- scores and names -------------------------------------------------------------------------------------------------

@@ -22,6 +22,7 @@ from curation.recipe import Recipe
 from curation.recipes.embedded import embedded
 from curation.run import run
 from filters.looks.grid_steps import GridSteps
+from filters.looks.quantizer import Quantizer
 from filters.motion.flashes import Flashes
 from filters.motion.slideshow import Slideshow
 from filters.people.faces import Faces
@@ -54,7 +55,7 @@ Films = dict[Path, list[dict[str, Any]]]
 def tag_recipe(weights: str = "") -> Recipe:
     """The default measures, what the tags read, and no rule."""
     base = embedded()
-    walk = (*base.signals, Slideshow(), Moire(), GridSteps(), Flashes())
+    walk = (*base.signals, Slideshow(), Moire(), GridSteps(), Quantizer(), Flashes())
     costly = (*base.costly, Text(), Faces(), Screen(), Effects(), Speech(), People())
     return dataclasses.replace(
         base,

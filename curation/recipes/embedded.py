@@ -13,6 +13,7 @@ from filters.looks.exposure import Exposure
 from filters.looks.grid_steps import GridSteps
 from filters.looks.noise import Noise
 from filters.looks.palette import Palette
+from filters.looks.quantizer import Quantizer
 from filters.looks.sharpness import Sharpness
 from filters.motion.camera import CameraMotion
 from filters.motion.flashes import Flashes
@@ -48,6 +49,7 @@ SIGNALS: tuple[Signal, ...] = (
     Noise(),
     Blockiness(),
     GridSteps(),
+    Quantizer(),
     Moire(),
     Flashes(),
     Letterbox(),

@@ -29,7 +29,7 @@ from manifests.types import EVERY_FRAME, Clip, Frames, Sampling
 class MotionVectors:
     """Mean vector length over the clip."""
 
-    wants = Sampling(EVERY_FRAME, 0, vectors=True)
+    wants = Sampling(EVERY_FRAME, 0, coded="vectors")
     schema: ClassVar[pa.Schema] = pa.schema(
         [column("motion_vectors", pa.float64(), "mean codec motion vector", unit="pixel/frame", range=">= 0")]
     )

@@ -22,6 +22,8 @@ import pyarrow as pa
 from filters.tags.model import Classifier, Feature, TagModel, matrix
 
 L2 = 0.001
+MARGIN = 1.0
+"""Logit, at the least, of a usual clip with one full trace that suffices alone."""
 LEAST = 5
 """Clips of each class that a tag needs to be trained."""
 
@@ -31,14 +33,14 @@ Bools = npt.NDArray[np.bool_]
 FEATURES: dict[str, tuple[Feature, ...]] = {
     "editing": (
         Feature("seam", 0.65, 0.95),
-        Feature("seam_moving", 0.4, 0.8),
-        Feature("inset_frame", 0.5, 1.0),
-        Feature("mirrored", 0.65, 0.95),
-        Feature("repeated", 0.6, 0.95),
-        Feature("cold_colors", 0.25, 0.55),
+        Feature("seam_moving", 0.45, 0.75),
+        Feature("inset_frame", 0.5, 1.0, alone=True),
+        Feature("mirrored", 0.6, 0.9, alone=True),
+        Feature("repeated", 0.6, 0.9),
+        Feature("cold_colors", 0.2, 0.5, alone=True),
         Feature("flashes_per_s", 0.5, 2.5),
-        Feature("border_kind", equals="blurred"),
-        Feature("border_kind", equals="pattern"),
+        Feature("border_kind", equals="blurred", alone=True),
+        Feature("border_kind", equals="pattern", alone=True),
         Feature("letterbox_fraction", 0.3, 0.5),
         Feature("few_colors", 0.7, 0.95, sign=-1),
         Feature("ruled_lines", 1.0, 8.0, sign=-1),
@@ -50,18 +52,23 @@ FEATURES: dict[str, tuple[Feature, ...]] = {
         Feature("static_fraction", 0.25, 0.7),
         Feature("slideshow", 0.3, 0.9),
         Feature("motion_vmaf", 0.03, 0.5, log=True, sign=-1),
+        Feature("text_area", 0.05, 0.2, log=True, sign=-1),
         Feature("talking_head", 0.1, 0.7, sign=-1),
     ),
     "low_quality": (
-        Feature("shake", 20.0, 60.0),
+        Feature("shake", 20.0, 50.0, alone=True),
         Feature("sharpness", 0.35, 0.6, sign=-1),
-        Feature("noise", 3.0, 12.0, log=True),
+        Feature("noise", 3.0, 8.0, log=True, alone=True),
         Feature("grid_steps", 1.7, 3.0),
-        Feature("exposure", 0.09, 0.16, sign=-1),
+        Feature("quantizer", 38.0, 46.0, alone=True),
+        Feature("exposure", 0.12, 0.24, sign=-1, alone=True),
         Feature("exposure", 0.8, 0.95),
         Feature("contrast", 0.1, 0.4, sign=-1),
         Feature("aesthetic_photo", 0.4, 0.8, sign=-1),
         Feature("text_area", 0.05, 0.2, log=True, sign=-1),
+        Feature("moire", 2.5, 4.5, sign=-1),
+        Feature("tilted_screen", 0.1, 0.4, sign=-1),
+        Feature("ruled_lines", 1.0, 8.0, sign=-1),
     ),
     "lecture": (
         Feature("talking_head", 0.3, 0.7),
@@ -157,6 +164,11 @@ def train(tag: str, clips: pa.Table, truth: Bools, films: npt.NDArray[np.str_], 
         scores[fold == k] = values[fold == k] @ weights + bias
     weights, bias = regress(values, truth, signs)
     bias -= best_threshold(scores, truth)
+    # Some traces are too rare among the labelled clips to be learnt from, and yet leave no doubt.
+    usual = float(np.median(values[~truth] @ weights + bias))
+    alone = np.array([feature.alone for feature in features])
+    more = np.where(alone, np.maximum(MARGIN - usual - np.abs(weights), 0), 0)
+    weights, bias = weights + signs * more, bias + float(more[signs < 0].sum())  # what speaks against is usually there
     found = tuple(
         dataclasses.replace(feature, weight=float(w), mean=float(m))
         for feature, w, m in zip(features, weights, means, strict=True)

@@ -31,7 +31,8 @@ Floats = npt.NDArray[np.float64]
 @dataclass(frozen=True, slots=True)
 class Feature:
     """column, low, high: see above; log: the ramp is straight over the logarithm; equals: of a text column, instead;
-    sign: 1 if it can only speak for the tag, -1 if only against it. weight: in the sum; mean: stands in for null."""
+    sign: 1 if it can only speak for the tag, -1 if only against it. alone: its strongest
+    evidence makes a usual clip carry the tag. weight: in the sum; mean: stands in for null."""
 
     column: str
     low: float = 0.0
@@ -39,6 +40,7 @@ class Feature:
     log: bool = False
     equals: str = ""
     sign: int = 1
+    alone: bool = False
     weight: float = 0.0
     mean: float = 0.0
 

@@ -141,7 +141,8 @@ def _clean(k: int, rng: np.random.Generator) -> Tagged:
     make: Make = functools.partial(_living, scene, fps)
     labels = _labels()
     if kind == "dark":
-        make = functools.partial(_living, _scene(rng, gamma=1.8, gain=float(rng.uniform(0.6, 0.9))), fps)
+        # A dim place whose lights are as bright as ever; without any the picture is poor.
+        make = functools.partial(_living, _scene(rng, gamma=1.5, gain=float(rng.uniform(0.85, 1.0))), fps)
     elif kind == "boxed":
         make = functools.partial(_boxed, scene, fps, float(rng.uniform(0.12, 0.26)), bool(rng.random() < 0.5))
     elif kind == "person":
@@ -190,6 +191,9 @@ def _lettered(scene: Scene, fps: float, lines: list[str], size: float, down: flo
 
 # -- editing ----------------------------------------------------------------------------------------------------------
 
+UNSEEN = ("posterised", "tinted", "stickers")
+"""Edits of which no measure shows a trace: they are left open, for all that they can teach is to doubt every film."""
+
 
 def _trick(name: str, tag: str, kind: str, rng: np.random.Generator) -> Tagged:
     trick, count = TRICKS[kind]
@@ -200,7 +204,7 @@ def _trick(name: str, tag: str, kind: str, rng: np.random.Generator) -> Tagged:
         return trick([_living(scene, fps) for scene in scenes], np.random.default_rng(seed))
 
     either = "low_quality no_motion_connectivity" if kind in ("posterised", "tinted", "flashing") else "low_quality"
-    return Tagged(name, kind, _labels(tag, either), make, fps)
+    return Tagged(name, kind, _labels(tag, either) | ({tag: None} if kind in UNSEEN else {}), make, fps)
 
 
 # -- no motion connectivity -------------------------------------------------------------------------------------------
@@ -252,6 +256,8 @@ def _poor(name: str, tag: str, kind: str, rng: np.random.Generator) -> Tagged:
     fps, scene, crf = _fps(rng), _scene(rng, defocus=0.0), 20
     if kind == "dark":
         scene = _scene(rng, gamma=float(rng.uniform(3.0, 4.5)), gain=float(rng.uniform(0.4, 0.8)))
+    elif kind == "dim":  # as dark a camera in a pale room
+        scene = _scene(rng, gamma=float(rng.uniform(2.0, 2.8)), gain=float(rng.uniform(0.45, 0.65)))
     elif kind == "burnt":
         scene = _scene(rng, gain=float(rng.uniform(2.6, 4.0)), gamma=0.7)
     elif kind == "noisy":
@@ -265,8 +271,8 @@ def _poor(name: str, tag: str, kind: str, rng: np.random.Generator) -> Tagged:
             yield _spoilt(picture, kind, amount)
 
     shaken = functools.partial(_shaken, scene, fps, float(rng.uniform(0.012, 0.045)), int(rng.integers(1 << 30)))
-    either = "no_motion_connectivity" if kind in ("starved", "dark", "burnt") else "editing" if kind == "shaken" else ""
-    return Tagged(name, kind, _labels(tag, either), shaken if kind == "shaken" else make, fps, crf)
+    unclear = {"shaken": "editing"} | dict.fromkeys(("starved", "dark", "dim", "burnt"), "no_motion_connectivity")
+    return Tagged(name, kind, _labels(tag, unclear.get(kind, "")), shaken if kind == "shaken" else make, fps, crf)
 
 
 def _spoilt(picture: Image, kind: str, amount: float) -> Image:
@@ -326,7 +332,7 @@ def _text(name: str, tag: str, kind: str, rng: np.random.Generator) -> Tagged:
     ink = (240, 240, 240) if dark else (25, 25, 25)
     seed, speed = int(rng.integers(1 << 30)), float(rng.uniform(0.15, 0.5))
     make = functools.partial(_cards, kind, fps, paper, ink, seed, speed)
-    return Tagged(name, kind, _labels(tag, "no_motion_connectivity"), make, fps)
+    return Tagged(name, kind, _labels(tag, "" if kind == "credits" else "no_motion_connectivity"), make, fps)
 
 
 def _cards(kind: str, fps: float, paper: Image, ink: tuple[int, ...], seed: int, speed: float) -> Iterator[Image]:
@@ -367,13 +373,13 @@ def _screenshot(name: str, tag: str, kind: str, rng: np.random.Generator) -> Tag
         pictures = recorded(screen, WIDTH, HEIGHT, fps)
         return filmed(pictures, how, fps) if kind == "filmed" else pictures
 
-    labels = _labels(tag, "no_motion_connectivity text_dominated low_quality")
+    labels = _labels(tag, "no_motion_connectivity text_dominated")
     if screen.kind == "slide" and kind == "recorded":
         labels[tag] = None  # what is recorded of a slide is a slide
     return Tagged(name, kind, labels, make, fps)
 
 
-_OFTEN = ("border", "blurred_sides", "negative", "inset")
+_OFTEN = ("border", "blurred_sides", "negative", "inset", "mirrored", "split")
 """Edits that are seen more often than the others."""
 
 _Maker = Callable[[str, str, str, np.random.Generator], Tagged]
@@ -383,7 +389,7 @@ _KINDS: dict[str, dict[str, _Maker]] = {
         "frozen": _frozen, "frozen_later": _frozen, "slides": _slides, "slides_moving": _slides,
         "slides_moving_dissolve": _slides,
     },
-    "low_quality": dict.fromkeys(("shaken", "blurred", "starved", "dark", "enlarged", "burnt", "noisy"), _poor),
+    "low_quality": dict.fromkeys(("shaken", "blurred", "starved", "dark", "dim", "enlarged", "burnt", "noisy"), _poor),
     "lecture": {"head": _lecture, "inset": _lecture},
     "text_dominated": dict.fromkeys(("page_over", "half_over", "credits", "page", "words", "slide"), _text),
     "noisy_screenshot": {"filmed": _screenshot, "recorded": _screenshot},

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-from manifests.media import vectors
+from manifests.media import coded
 from manifests.media.audio import read_audio
 from manifests.media.buffer import Buffer, uncapped
 from manifests.media.container import Limits, open_film
@@ -34,8 +34,7 @@ def look_again(
     origin = start if offset is None else start - round(offset * 1e6)
     index = first
     with open_film(uri, limits) as film:
-        if any(want.vectors for want in seen):
-            vectors.export(film)
+        coded.export(film, {want.coded for want in seen})
         for decoded in frames_from(film, start) if seen else ():
             if decoded.time >= end:
                 break
@@ -43,9 +42,8 @@ def look_again(
             within = decoded.time >= start
             for want, buffer in seen.items():
                 if buffer.due((decoded.time - origin) / 1e6) and within:
-                    buffer.add(
-                        index, decoded.time, vectors.magnitude(decoded.frame) if want.vectors else picture.sample(want)
-                    )
+                    shown = coded.read(decoded.frame, want.coded) if want.coded else picture.sample(want)
+                    buffer.add(index, decoded.time, shown)
             index += within
         if seen and index == first:
             raise MediaError(

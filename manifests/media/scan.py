@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
-from manifests.media import vectors
+from manifests.media import coded
 from manifests.media.buffer import Buffer, uncapped
 from manifests.media.container import Decoded, Film, Limits, decode
 from manifests.media.pixels import Picture
@@ -67,8 +67,7 @@ class Scan:
         self._limits = limits or Limits()
         self._wants = tuple(dict.fromkeys(wants))
         self._buffers = {uncapped(w): Buffer(uncapped(w).fps) for w in self._wants}
-        if any(want.vectors for want in self._wants):
-            vectors.export(film)
+        coded.export(film, {want.coded for want in self._wants})
         self._open = 0  # first frame of the open clip
         self._offset = 0  # number of the frame that self._frames starts with
         self._times: list[tuple[int, int, bool]] = []  # (time, end, corrupt) of every frame since the open clip began
@@ -95,7 +94,7 @@ class Scan:
         elapsed = (decoded.time - self.film.first) / 1e6
         for want, buffer in self._buffers.items():
             if buffer.due(elapsed):
-                seen = vectors.magnitude(decoded.frame) if want.vectors else self._picture.sample(want)
+                seen = coded.read(decoded.frame, want.coded) if want.coded else self._picture.sample(want)
                 buffer.add(decoded.index, decoded.time, seen)
 
     def _look(self, decoded: Decoded) -> Image:

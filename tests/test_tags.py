@@ -13,7 +13,7 @@ import pytest
 from typer.testing import CliRunner
 
 from curation.cli import app
-from filters.tags.fit import FEATURES, best_threshold, fit, parts, regress
+from filters.tags.fit import FEATURES, best_threshold, fit, lifted, parts, regress
 from filters.tags.model import SHIPPED, Classifier, Feature, TagModel, load
 from filters.tags.negative import QUESTIONS, NegativeTags, TagList, Thresholds
 from manifests.films.tagged import UNSEEN, tagged_films
@@ -197,6 +197,20 @@ def test_regression_equals_scikit_learns_where_signs_do_not_bind() -> None:
     assert bias == pytest.approx(theirs.intercept_[0], rel=1e-3, abs=1e-3)
     against, _ = regress(values, truth, np.array([1, 1, 1]), l2=0.01)
     assert against[1] == 0 and against[0] > 0
+
+
+def test_rare_traces_that_leave_no_doubt_suffice_unless_labels_say_otherwise() -> None:
+    features = (Feature("flat_area"), Feature("mirrored", alone=True), Feature("exposure", sign=-1, alone=True))
+    truth = np.arange(200) < 60
+    values = np.column_stack([np.where(truth, 0.9, 0.1), np.zeros(200), np.ones(200)])
+    values[0], values[1] = [0.1, 1.0, 1.0], [0.1, 0.0, 0.0]  # one film has mirrored halves, one is dark
+    learnt, bias = np.array([6.0, 0.5, -0.5]), -2.5
+    assert (values[:2] @ learnt + bias < 0).all(), "too rare to be learnt from"
+    said = values @ (found := lifted(features, values, truth, learnt, bias))[0] + found[1]
+    assert said[:2] == pytest.approx([1.0, 1.0]) and (said[2:60] > 0).all() and (said[60:] < 0).all()
+    values[100:120, 1] = 1.0  # these are labelled as honest
+    weights, _ = lifted(features, values, truth, learnt, bias)
+    assert weights[1] == 0.5 and weights[2] < -3
 
 
 def test_the_threshold_is_in_the_widest_gap() -> None:

@@ -5,6 +5,10 @@ against the sign of its feature, so that a few films cannot teach that blur spea
 gradient steps with momentum (FISTA, Beck and Teboulle 2009). The threshold is the one with the best F1 in a five-fold
 cross-validation, and is put into the bias, so that 0.5 is the threshold of every tag.
 
+Some traces are too rare among labelled clips to be learnt from, and yet leave no doubt: features marked `alone` weigh
+so much that a usual clip with the full trace carries the tag, unless a twentieth of the clips labelled as without it
+would carry it, too.
+
 CogVideoX tests its classifiers on a random tenth of the labels (Table 14); so here, with all clips of a film on one
 side.
 """
@@ -24,6 +28,8 @@ from filters.tags.model import Classifier, Feature, TagModel, matrix
 L2 = 0.001
 MARGIN = 1.0
 """Logit, at the least, of a usual clip with one full trace that suffices alone."""
+TOLERATED = 0.05
+"""Share of clips without the tag."""
 LEAST = 5
 """Clips of each class that a tag needs to be trained."""
 
@@ -164,16 +170,28 @@ def train(tag: str, clips: pa.Table, truth: Bools, films: npt.NDArray[np.str_], 
         scores[fold == k] = values[fold == k] @ weights + bias
     weights, bias = regress(values, truth, signs)
     bias -= best_threshold(scores, truth)
-    # Some traces are too rare among the labelled clips to be learnt from, and yet leave no doubt.
-    usual = float(np.median(values[~truth] @ weights + bias))
-    alone = np.array([feature.alone for feature in features])
-    more = np.where(alone, np.maximum(MARGIN - usual - np.abs(weights), 0), 0)
-    weights, bias = weights + signs * more, bias + float(more[signs < 0].sum())  # what speaks against is usually there
+    weights, bias = lifted(features, values, truth, weights, bias)
     found = tuple(
         dataclasses.replace(feature, weight=float(w), mean=float(m))
         for feature, w, m in zip(features, weights, means, strict=True)
     )
     return Classifier(tag, found, float(bias), (int(truth.sum()), int((~truth).sum())))
+
+
+def lifted(
+    features: Sequence[Feature], values: Floats, truth: Bools, weights: Floats, bias: float
+) -> tuple[Floats, float]:
+    """Weights and bias with which features that are marked `alone` suffice, see above."""
+    before = values @ weights + bias
+    usual = float(np.median(before[~truth]))
+    added, offset = np.zeros(len(features)), 0.0
+    for k in (k for k, feature in enumerate(features) if feature.alone):
+        more = features[k].sign * max(MARGIN - usual - abs(weights[k]), 0.0)
+        at = min(more, 0.0)  # what speaks against the tag is usually there: without it
+        after = before + more * values[:, k] - at
+        if ((after >= 0) & (before < 0))[~truth].mean() < TOLERATED:
+            added[k], offset = more, offset - at
+    return weights + added, bias + offset
 
 
 def regress(values: Floats, truth: Bools, signs: npt.NDArray[np.int_], l2: float = L2) -> tuple[Floats, float]:

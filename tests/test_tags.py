@@ -120,8 +120,8 @@ FILM = {
         ({"inset_frame": 1.0}, {"editing"}),
         ({"letterbox_fraction": 0.6, "border_kind": "plain"}, {"editing"}),
         ({"letterbox_fraction": 0.36, "border_kind": "blurred"}, {"editing"}),
-        ({"cold_colors": 0.5}, {"editing"}),
-        ({"cold_colors": 0.15}, set()),
+        ({"cold_colors": 0.85}, {"editing"}),
+        ({"cold_colors": 0.58}, set()),  # a launch before a blue sky
         ({"quantizer": 46.0}, {"low_quality"}),
         # Of equal mean luma: a place that is dark all over, and one with lamps in it.
         ({"exposure": 0.14, "contrast": 0.33, "aesthetic_photo": 0.65}, {"low_quality"}),

@@ -43,7 +43,7 @@ FEATURES: dict[str, tuple[Feature, ...]] = {
         Feature("inset_frame", 0.5, 1.0, alone=True),
         Feature("mirrored", 0.6, 0.9, alone=True),
         Feature("repeated", 0.6, 0.9),
-        Feature("cold_colors", 0.2, 0.5, alone=True),
+        Feature("cold_colors", 0.55, 0.8, alone=True),
         Feature("flashes_per_s", 0.5, 2.5),
         Feature("border_kind", equals="blurred", alone=True),
         Feature("border_kind", equals="pattern", alone=True),

@@ -62,6 +62,19 @@ def made_once(tmp_path_factory: pytest.TempPathFactory, name: str, make: Callabl
     return made
 
 
+_DOWNLOADS = {name: os.environ.get(name) for name in ("VIDCURATE_OFFLINE", "HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE")}
+
+
+@pytest.fixture(autouse=True)
+def downloads_as_at_first() -> None:
+    """A worker that was told to stay offline does so for good; where a test was one, the next is not."""
+    for name, value in _DOWNLOADS.items():
+        if value is None:
+            os.environ.pop(name, None)
+        else:
+            os.environ[name] = value
+
+
 @pytest.fixture(scope="session")
 def demo(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Truth]]:
     """The demo's films and the truth about each, by name."""

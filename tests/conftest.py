@@ -21,6 +21,7 @@ from curation.recipe import Recipe
 from curation.run import Result, run
 from manifests.films.film import Truth
 from manifests.films.sets import write_demo
+from manifests.offline import SWITCHES
 from tests.vllm_server import TinyServer
 
 cv2.setNumThreads(1)
@@ -62,7 +63,7 @@ def made_once(tmp_path_factory: pytest.TempPathFactory, name: str, make: Callabl
     return made
 
 
-_DOWNLOADS = {name: os.environ.get(name) for name in ("VIDCURATE_OFFLINE", "HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE")}
+_DOWNLOADS = {name: os.environ.get(name) for name in SWITCHES}
 
 
 @pytest.fixture(autouse=True)

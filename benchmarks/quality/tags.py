@@ -21,18 +21,9 @@ from benchmarks.quality import Row, counted, read_truth
 from curation.recipe import Recipe
 from curation.recipes.embedded import embedded
 from curation.run import run
-from filters.looks.grid_steps import GridSteps
-from filters.looks.quantizer import Quantizer
-from filters.motion.flashes import Flashes
-from filters.motion.slideshow import Slideshow
-from filters.people.faces import Faces
 from filters.people.presence import People
 from filters.people.speech import Speech
-from filters.tags.effects import Effects
-from filters.tags.moire import Moire
 from filters.tags.negative import NegativeTags
-from filters.tags.screen import Screen
-from filters.text.area import Text
 from manifests.schema import TAG_NAMES
 
 MEANT = {
@@ -53,17 +44,10 @@ Films = dict[Path, list[dict[str, Any]]]
 
 
 def tag_recipe(weights: str = "") -> Recipe:
-    """The default measures, what the tags read, and no rule."""
+    """The default measures, the others that tags read, people, and no rule."""
     base = embedded()
-    walk = (*base.signals, Slideshow(), Moire(), GridSteps(), Quantizer(), Flashes())
-    costly = (*base.costly, Text(), Faces(), Screen(), Effects(), Speech(), People())
     return dataclasses.replace(
-        base,
-        name="tags",
-        signals=tuple({type(signal): signal for signal in walk}.values()),
-        costly=tuple({type(signal): signal for signal in costly}.values()),
-        derived=(NegativeTags(weights),),
-        rules=(),
+        base, name="tags", costly=(*base.costly, Speech(), People()), derived=(NegativeTags(weights),), rules=()
     )
 
 

@@ -76,7 +76,7 @@ def embedded() -> Recipe:
               text-dominated clips do not, nor do copies, screen recordings, lectures and reworked films
     Tags:     all six negative tags are measured; moves over a still picture are not rejected for lack of motion
               connectivity, as they are in `cogvideox`, for they may be all that a collection has; the other tags
-              reject from 0.6, since cold colours alone reach 0.59 for editing
+              reject from 0.6, since half a trace is little reason to
     Numbers:  every threshold is ours, set on a small labelled collection so that clips that a person would reject fail
               and clips that a person would keep pass; the recipes of the four systems bring the published ones
     """

@@ -13,9 +13,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-import numpy as np
 import pyarrow as pa
 
+from filters.coded import mean
 from manifests.schema import column
 from manifests.types import Clip, Frames, Sampling
 
@@ -30,5 +30,4 @@ class Quantizer:
     )
 
     def __call__(self, clips: Sequence[Clip], frames: Sequence[Frames]) -> dict[str, list[Any]]:
-        means = [np.concatenate([np.zeros(0, np.float32), *map(np.ravel, f.images)]) for f in frames]
-        return {"quantizer": [float(mean.mean()) if len(mean) else None for mean in means]}
+        return {"quantizer": [mean(f) for f in frames]}

@@ -18,9 +18,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-import numpy as np
 import pyarrow as pa
 
+from filters.coded import mean
 from manifests.schema import column
 from manifests.types import EVERY_FRAME, Clip, Frames, Sampling
 
@@ -35,8 +35,4 @@ class MotionVectors:
     )
 
     def __call__(self, clips: Sequence[Clip], frames: Sequence[Frames]) -> dict[str, list[Any]]:
-        return {"motion_vectors": [self._mean(f) for f in frames]}
-
-    def _mean(self, frames: Frames) -> float | None:
-        lengths = np.concatenate([np.zeros(0, np.float32), *(np.ravel(length) for length in frames.images)])
-        return float(lengths.mean()) if len(lengths) else None
+        return {"motion_vectors": [mean(f) for f in frames]}

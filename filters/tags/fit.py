@@ -29,7 +29,7 @@ L2 = 0.001
 MARGIN = 1.0
 """Logit, at the least, of a usual clip with one full trace that suffices alone."""
 TOLERATED = 0.05
-"""Share of clips without the tag."""
+"""Share of the clips without the tag that one trace may make carry it, to suffice alone."""
 LEAST = 5
 """Clips of each class that a tag needs to be trained."""
 

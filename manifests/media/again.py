@@ -42,8 +42,7 @@ def look_again(
             within = decoded.time >= start
             for want, buffer in seen.items():
                 if buffer.due((decoded.time - origin) / 1e6) and within:
-                    shown = coded.read(decoded.frame, want.coded) if want.coded else picture.sample(want)
-                    buffer.add(index, decoded.time, shown)
+                    buffer.add(index, decoded.time, picture.sample(want))
             index += within
         if seen and index == first:
             raise MediaError(

@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 from av.video.frame import VideoFrame
 
+from manifests.media import coded
 from manifests.types import Image, Sampling
 
 LONGEST = 4
@@ -39,12 +40,13 @@ def fit(width: int, height: int, short: int) -> tuple[int, int]:
 
 
 class Picture:
-    """One decoded frame; scales on demand and remembers what it scaled.
+    """One decoded frame: scales on demand and remembers what it scaled, or tells what its encoder chose.
 
     rotation: degrees counter-clockwise still to be applied; sar: width of a shown pixel over its height.
     """
 
     def __init__(self, frame: VideoFrame, rotation: int = 0, sar: float = 1.0):
+        self._decoded = frame
         if frame.format.name not in _SUBSAMPLING:  # 10 bit, packed, palette, grey: swscale knows them all
             frame = frame.reformat(format="yuv420p")
         self._frame = frame
@@ -59,6 +61,8 @@ class Picture:
         self._made: dict[tuple[int, int, bool], Image] = {}
 
     def sample(self, want: Sampling) -> Image:
+        if want.coded:
+            return coded.read(self._decoded, want.coded)
         key = (want.short, want.crop, want.color)
         if key not in self._made:
             self._made[key] = self._make(want)

@@ -94,8 +94,7 @@ class Scan:
         elapsed = (decoded.time - self.film.first) / 1e6
         for want, buffer in self._buffers.items():
             if buffer.due(elapsed):
-                seen = coded.read(decoded.frame, want.coded) if want.coded else self._picture.sample(want)
-                buffer.add(decoded.index, decoded.time, seen)
+                buffer.add(decoded.index, decoded.time, self._picture.sample(want))
 
     def _look(self, decoded: Decoded) -> Image:
         return self._picture.sample(self._splitter.wants)
